@@ -1,0 +1,1 @@
+//! The in-process hub of pushpull: assigns the sequence, retains, fans out.

@@ -1,0 +1,135 @@
+//! What a consumer receives.
+
+use std::{fmt, time::Duration};
+
+use crate::{Cursor, Event, Problem};
+
+/// One thing a consumer receives.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Delivery {
+    /// An event it asked for.
+    Event(Event),
+    /// Events it asked for are gone.
+    Gap(Gap),
+    /// Everything it asked for up to this place has been delivered. The first word of a subscription (after
+    /// a snapshot: the word that it is complete), and what heartbeats carry.
+    Place(Cursor),
+    /// The link to the source changed.
+    Link(Link),
+}
+
+/// Events that a subscription asked for are gone (wire contract, section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub struct Gap {
+    /// What is gone lies after this place ...
+    pub after: Cursor,
+    /// ... and before this one: the first from which all is complete.
+    pub before: Cursor,
+    /// The place to go on from.
+    pub cursor: Cursor,
+    /// Why.
+    pub reason: GapReason,
+}
+
+/// Why events are gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum GapReason {
+    /// Retention passed the cursor.
+    Evicted,
+    /// This consumer was too slow.
+    Lagged,
+    /// This consumer asked to skip to the newest (`overflow=latest`).
+    Skipped,
+    /// The engine lost its newest events, and the cursor lies on the lost branch. Seq may fall.
+    Rewound,
+    /// The cursor's epoch is unknown, or it lies ahead of anything there is. Seq may fall, events may repeat.
+    Reset,
+}
+
+/// A change of the link between a consumer and its source.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Link {
+    /// A connection is being made.
+    Connecting,
+    /// A connection stands.
+    Connected,
+    /// The connection is gone; another attempt follows after `delay`.
+    Reconnecting {
+        /// How long until the next attempt.
+        delay: Duration,
+        /// What ended the connection, if it was an error.
+        cause: Option<Problem>,
+    },
+    /// The source ended the subscription.
+    Ended {
+        /// How long the source asks to wait before coming back; `None`: not to come back.
+        retry: Option<Duration>,
+        /// Where to resume, if the source said so.
+        cursor: Option<Cursor>,
+    },
+}
+
+impl Gap {
+    /// A gap of the given extent.
+    pub fn new(after: Cursor, before: Cursor, cursor: Cursor, reason: GapReason) -> Self {
+        Self { after, before, cursor, reason }
+    }
+}
+
+impl GapReason {
+    /// Every reason there is.
+    pub const ALL: [Self; 5] = [Self::Evicted, Self::Lagged, Self::Skipped, Self::Rewound, Self::Reset];
+
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Evicted => "evicted",
+            Self::Lagged => "lagged",
+            Self::Skipped => "skipped",
+            Self::Rewound => "rewound",
+            Self::Reset => "reset",
+        }
+    }
+
+    /// Whether seq may fall across such a gap.
+    pub fn may_fall(self) -> bool {
+        matches!(self, Self::Rewound | Self::Reset)
+    }
+}
+
+impl Delivery {
+    /// The event, if it is one.
+    pub fn into_event(self) -> Option<Event> {
+        match self {
+            Self::Event(event) => Some(event),
+            _ => None,
+        }
+    }
+
+    /// The place a consumer stands at once it has taken this delivery, if the delivery moves it.
+    pub fn place(&self) -> Option<Cursor> {
+        match self {
+            Self::Event(event) if !event.is_snapshot() => Some(event.cursor()),
+            Self::Gap(gap) => Some(gap.cursor),
+            Self::Place(cursor) => Some(*cursor),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for GapReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} after {} before {}", self.reason, self.after, self.before)
+    }
+}

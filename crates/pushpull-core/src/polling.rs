@@ -1,0 +1,252 @@
+//! A consumer made of a source that can be asked.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{self, Poll, ready},
+    time::Duration,
+};
+
+use tokio::time::{Sleep, sleep, timeout};
+
+use crate::{
+    Backoff, Batch, Bounds, ConsumeError, Context, Cursor, Delivery, ErrorKind, Feed, Fetch, FetchError,
+    Link, Problem, Pull, Standing, StartAt, Subscribe, SubscribeError, Subscription, Topics,
+};
+
+/// When a polling consumer asks.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Schedule {
+    /// The time between two questions when nothing waits. Default: 1 s.
+    pub interval: Duration,
+    /// The part of the interval by which each wait is randomly shortened or lengthened, 0..=1. Default: 0.1.
+    pub jitter: f64,
+    /// How long the source may wait for a first event (long polling). Default: not at all.
+    pub wait: Duration,
+    /// How long a question may take beyond `wait`. Default: 10 s.
+    pub deadline: Duration,
+    /// Most events an answer. Default: 1000.
+    pub limit: usize,
+    /// The delays after a failure.
+    pub backoff: Backoff,
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(1),
+            jitter: 0.1,
+            wait: Duration::ZERO,
+            deadline: Duration::from_secs(10),
+            limit: Fetch::MAX_LIMIT,
+            backoff: Backoff::default(),
+        }
+    }
+}
+
+impl Schedule {
+    /// Asks every `interval`.
+    pub fn every(interval: Duration) -> Self {
+        Self { interval, ..Self::default() }
+    }
+
+    /// Lets the source wait up to `wait` (at most 60 s) for a first event, and asks again at once.
+    pub fn long_poll(wait: Duration) -> Self {
+        Self { interval: Duration::ZERO, jitter: 0.0, wait: wait.min(Fetch::MAX_WAIT), ..Self::default() }
+    }
+
+    fn pause(&self) -> Duration {
+        self.interval.mul_f64(1.0 + self.jitter.clamp(0.0, 1.0) * (fastrand::f64() * 2.0 - 1.0))
+    }
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<Batch, FetchError>> + Send>>;
+
+enum State {
+    Resting(Pin<Box<Sleep>>),
+    Asking(Answer),
+    Ended,
+}
+
+/// A [`Feed`] that asks a [`Pull`] again and again, from its place on.
+pub struct Polling {
+    pull: Arc<dyn Pull>,
+    cx: Context,
+    request: Subscribe,
+    schedule: Schedule,
+    state: State,
+    /// Received, not handed over yet.
+    waiting: VecDeque<Delivery>,
+    /// The place behind all that was received.
+    asked: Option<Cursor>,
+    /// The place behind all that was handed over.
+    place: Option<Cursor>,
+    troubled: bool,
+}
+
+impl Polling {
+    /// Begins to ask `pull`.
+    pub fn start(pull: Arc<dyn Pull>, cx: Context, request: &Subscribe, schedule: Schedule) -> Subscription {
+        let mut feed = Self {
+            pull,
+            cx,
+            request: request.clone(),
+            schedule,
+            state: State::Ended,
+            waiting: VecDeque::new(),
+            asked: None,
+            place: None,
+            troubled: false,
+        };
+        feed.ask();
+        Subscription::new(feed, request)
+    }
+
+    fn ask(&mut self) {
+        let mut fetch = Fetch::like(&self.request).with_limit(self.schedule.limit);
+        fetch.start = self.asked.map_or(self.request.start, StartAt::After);
+        // The first answer tells the starting place, so it must not wait.
+        fetch.wait = if self.asked.is_some() { self.schedule.wait } else { Duration::ZERO };
+        let (pull, cx, limit) = (self.pull.clone(), self.cx.clone(), fetch.wait + self.schedule.deadline);
+        self.state = State::Asking(Box::pin(async move {
+            match timeout(limit, pull.fetch(&cx, fetch)).await {
+                Ok(answer) => answer,
+                Err(_) => Err(Problem::new(ErrorKind::Timeout, "no answer within the deadline").into()),
+            }
+        }));
+    }
+
+    fn take(&mut self, batch: Batch) {
+        self.schedule.backoff.reset();
+        if mem::take(&mut self.troubled) {
+            self.waiting.push_back(Delivery::Link(Link::Connected));
+        }
+        let mut told = self.asked.or_else(|| self.tell_start(&batch));
+        for delivery in batch.deliveries {
+            told = delivery.place().or(told);
+            self.waiting.push_back(delivery);
+        }
+        if batch.place.is_some() && batch.place != told {
+            self.waiting.extend(batch.place.map(Delivery::Place));
+        }
+        self.asked = batch.place.or(self.asked);
+        if batch.closed {
+            self.waiting.push_back(Delivery::Link(Link::Ended { retry: None, cursor: self.asked }));
+            self.state = State::Ended;
+        } else if batch.more {
+            self.ask();
+        } else {
+            self.state = State::Resting(Box::pin(sleep(self.schedule.pause())));
+        }
+    }
+
+    /// The first word of a consumer that came with a cursor, unless the answer says that it is void.
+    fn tell_start(&mut self, batch: &Batch) -> Option<Cursor> {
+        let StartAt::After(start) = self.request.start else { return None };
+        if matches!(batch.deliveries.first(), Some(Delivery::Gap(gap)) if gap.reason.may_fall()) {
+            return None;
+        }
+        self.waiting.push_back(Delivery::Place(start));
+        Some(start)
+    }
+
+    fn fail(&mut self, error: FetchError) -> Option<ConsumeError> {
+        if !error.is_retryable() {
+            self.state = State::Ended;
+            return Some(Problem::from(error).into());
+        }
+        let delay = match error.retry() {
+            crate::Retry::After(hint) => hint.max(self.schedule.backoff.next_delay()),
+            _ => self.schedule.backoff.next_delay(),
+        };
+        self.troubled = true;
+        self.waiting.push_back(Delivery::Link(Link::Reconnecting { delay, cause: Some(error.into()) }));
+        self.state = State::Resting(Box::pin(sleep(delay)));
+        None
+    }
+
+    fn hand_over(&mut self, bounds: Bounds, out: &mut Batch) {
+        let (mut events, mut bytes) = (0, 0);
+        while let Some(delivery) = self.waiting.front() {
+            if let Delivery::Event(event) = delivery {
+                bytes += event.payload().len();
+                if events >= bounds.events || (events > 0 && bytes > bounds.bytes) {
+                    break;
+                }
+                events += 1;
+            }
+            self.place = delivery.place().or(self.place);
+            out.deliveries.extend(self.waiting.pop_front());
+        }
+        out.more = !self.waiting.is_empty();
+    }
+}
+
+impl Feed for Polling {
+    fn poll_batch(
+        &mut self,
+        cx: &mut task::Context<'_>,
+        bounds: Bounds,
+        out: &mut Batch,
+    ) -> Poll<Option<Result<(), ConsumeError>>> {
+        loop {
+            let before = out.deliveries.len();
+            self.hand_over(bounds, out);
+            if out.deliveries.len() > before {
+                return Poll::Ready(Some(Ok(())));
+            }
+            if !self.waiting.is_empty() {
+                return Poll::Pending;
+            }
+            match &mut self.state {
+                State::Ended => return Poll::Ready(None),
+                State::Resting(pause) => {
+                    ready!(pause.as_mut().poll(cx));
+                    self.ask();
+                }
+                State::Asking(answer) => match ready!(answer.as_mut().poll(cx)) {
+                    Ok(batch) => self.take(batch),
+                    Err(error) => {
+                        if let Some(error) = self.fail(error) {
+                            return Poll::Ready(Some(Err(error)));
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    fn place(&self) -> Option<Cursor> {
+        self.place
+    }
+
+    fn retarget(&mut self, topics: Topics) -> Result<(), SubscribeError> {
+        self.request.topics = topics;
+        self.waiting.clear();
+        self.asked = self.place;
+        self.ask();
+        Ok(())
+    }
+
+    fn conflated(&self) -> u64 {
+        0
+    }
+
+    fn standing(&self) -> Option<Standing> {
+        None
+    }
+}
+
+impl fmt::Debug for Polling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Polling")
+            .field("place", &self.place)
+            .field("schedule", &self.schedule)
+            .finish_non_exhaustive()
+    }
+}

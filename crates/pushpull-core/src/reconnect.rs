@@ -1,0 +1,220 @@
+//! A consumer that makes its connection anew, and goes on where it was.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{self, Poll, ready},
+    time::Duration,
+};
+
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::{
+    Backoff, Batch, Bounds, ConsumeError, Cursor, Delivery, Feed, Link, Problem, Retry, Standing, StartAt,
+    Subscribe, SubscribeError, Subscription, Topics,
+};
+
+/// A session that lasted this long was useful even if it brought no event.
+const USEFUL: Duration = Duration::from_secs(10);
+
+/// Makes one connection of a push transport: what a client half implements.
+pub trait Dial: Send + 'static {
+    /// Connects and subscribes. `request.start` is the place to go on from.
+    ///
+    /// The feed reports the loss of its connection as an error that [is
+    /// retryable](ConsumeError::is_retryable), silence beyond its deadline included, and an announced end
+    /// as [`Link::Ended`]; it delivers no other [`Link`].
+    fn dial(&mut self, request: Subscribe) -> Dialing;
+}
+
+/// A connection being made. Dropping it gives it up.
+pub type Dialing = Pin<Box<dyn Future<Output = Result<Box<dyn Feed>, SubscribeError>> + Send>>;
+
+enum State {
+    Resting(Pin<Box<Sleep>>),
+    Dialing(Dialing),
+    Live(Box<dyn Feed>, Instant),
+    Ended,
+}
+
+/// A [`Feed`] over connections that [`Dial`] makes: reconnects with back-off, resumes from its place, and
+/// tells every change of the link.
+pub struct Reconnecting<D> {
+    dial: D,
+    request: Subscribe,
+    backoff: Backoff,
+    state: State,
+    place: Option<Cursor>,
+    conflated: u64,
+    announce: Option<Link>,
+}
+
+impl<D: Dial> Reconnecting<D> {
+    /// Connects for `request`, and again whenever the connection is lost.
+    ///
+    /// # Errors
+    /// If the first attempt fails for a reason that trying again cannot mend; other failures are told as
+    /// [`Link::Reconnecting`] and tried again.
+    pub async fn start(
+        mut dial: D,
+        request: Subscribe,
+        backoff: Backoff,
+    ) -> Result<Subscription, SubscribeError> {
+        let first = dial.dial(request.clone()).await;
+        let mut feed = Self {
+            dial,
+            request: request.clone(),
+            backoff,
+            state: State::Ended,
+            place: None,
+            conflated: 0,
+            announce: None,
+        };
+        match first {
+            Ok(live) => feed.connected(live),
+            Err(error) if error.is_retryable() => feed.rest(Some(error.into()), None),
+            Err(error) => return Err(error),
+        }
+        Ok(Subscription::new(feed, &request))
+    }
+
+    fn connected(&mut self, live: Box<dyn Feed>) {
+        self.state = State::Live(live, Instant::now());
+        self.announce = Some(Link::Connected);
+    }
+
+    fn redial(&mut self) {
+        let mut request = self.request.clone();
+        request.start = self.place.map_or(request.start, StartAt::After);
+        self.state = State::Dialing(self.dial.dial(request));
+        self.announce = Some(Link::Connecting);
+    }
+
+    fn rest(&mut self, cause: Option<Problem>, hint: Option<Duration>) {
+        if let State::Live(feed, since) = &self.state {
+            self.conflated += feed.conflated();
+            if since.elapsed() >= USEFUL {
+                self.backoff.reset();
+            }
+        }
+        let asked = hint.or_else(|| match cause.as_ref().map(Problem::retry) {
+            Some(Retry::After(delay)) => Some(delay),
+            _ => None,
+        });
+        let own = self.backoff.next_delay();
+        let delay = asked.unwrap_or(own);
+        self.state = State::Resting(Box::pin(sleep(delay)));
+        self.announce = Some(Link::Reconnecting { delay, cause });
+    }
+
+    /// Takes a batch of the live feed; `true` if the feed ended with it.
+    fn take(
+        &mut self,
+        polled: Option<Result<(), ConsumeError>>,
+        out: &mut Batch,
+        before: usize,
+    ) -> Option<ConsumeError> {
+        let mut ended = None;
+        for delivery in &out.deliveries[before..] {
+            match delivery {
+                Delivery::Link(Link::Ended { retry, cursor }) => ended = Some((*retry, *cursor)),
+                Delivery::Event(_) => self.backoff.reset(),
+                _ => {}
+            }
+            self.place = delivery.place().or(self.place);
+        }
+        match (ended, polled) {
+            (Some((Some(retry), cursor)), _) => {
+                out.deliveries.retain(|delivery| !matches!(delivery, Delivery::Link(Link::Ended { .. })));
+                self.place = self.place.or(cursor);
+                self.rest(None, Some(retry));
+            }
+            (Some((None, _)), _) => self.state = State::Ended,
+            (None, None) => self.rest(None, None),
+            (None, Some(Err(error))) if error.is_retryable() => self.rest(Some(error.into()), None),
+            (None, Some(Err(error))) => {
+                self.state = State::Ended;
+                return Some(error);
+            }
+            (None, Some(Ok(()))) => {}
+        }
+        None
+    }
+}
+
+impl<D: Dial> Feed for Reconnecting<D> {
+    fn poll_batch(
+        &mut self,
+        cx: &mut task::Context<'_>,
+        bounds: Bounds,
+        out: &mut Batch,
+    ) -> Poll<Option<Result<(), ConsumeError>>> {
+        let before = out.deliveries.len();
+        loop {
+            if let Some(link) = self.announce.take() {
+                out.deliveries.push(Delivery::Link(link));
+            }
+            if out.deliveries.len() > before {
+                return Poll::Ready(Some(Ok(())));
+            }
+            match &mut self.state {
+                State::Ended => return Poll::Ready(None),
+                State::Resting(pause) => {
+                    ready!(pause.as_mut().poll(cx));
+                    self.redial();
+                }
+                State::Dialing(dialing) => match ready!(dialing.as_mut().poll(cx)) {
+                    Ok(live) => self.connected(live),
+                    Err(error) if error.is_retryable() => self.rest(Some(error.into()), None),
+                    Err(error) => {
+                        self.state = State::Ended;
+                        return Poll::Ready(Some(Err(Problem::from(error).into())));
+                    }
+                },
+                State::Live(feed, _) => {
+                    let polled = ready!(feed.poll_batch(cx, bounds, out));
+                    if let Some(error) = self.take(polled, out, before) {
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                }
+            }
+        }
+    }
+
+    fn place(&self) -> Option<Cursor> {
+        self.place
+    }
+
+    /// Asks for `topics` over a new connection, unless the live one can change what it asks for.
+    fn retarget(&mut self, topics: Topics) -> Result<(), SubscribeError> {
+        self.request.topics = topics.clone();
+        match &mut self.state {
+            State::Live(feed, _) => {
+                if feed.retarget(topics).is_err() {
+                    self.redial();
+                }
+            }
+            State::Dialing(_) => self.redial(),
+            State::Resting(_) | State::Ended => {}
+        }
+        Ok(())
+    }
+
+    fn conflated(&self) -> u64 {
+        match &self.state {
+            State::Live(feed, _) => self.conflated + feed.conflated(),
+            _ => self.conflated,
+        }
+    }
+
+    fn standing(&self) -> Option<Standing> {
+        None
+    }
+}
+
+impl<D> fmt::Debug for Reconnecting<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reconnecting").field("place", &self.place).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,250 @@
+//! A subscription: a feed of deliveries under the consumer's control.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use futures_core::Stream;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::{
+    Batch, Bounds, ConsumeError, Consumer, Cursor, Delivery, Rate, Signal, Subscribe, SubscribeError, Topics,
+};
+
+/// The bytes of one flush of a subscription with a [`Rate`].
+const FLUSH_BYTES: usize = 256 * 1024;
+
+/// What a source implements to feed a [`Subscription`].
+///
+/// # Contract
+/// Deliveries come in order: events in rising seq, but across a gap that says seq may fall. The first word
+/// is [`Delivery::Place`] with the starting place, or, for `start=snapshot` and `start=last`, the events of
+/// the snapshot and then the place.
+pub trait Feed: Send {
+    /// Takes what is ready, at least one delivery, up to `bounds`, onto the end of `out.deliveries`, and sets
+    /// `out.more`. `None` is the end, said once. With `bounds.events == 0` it takes gaps and places only.
+    ///
+    /// A feed that is polled with [`Waker::noop`](std::task::Waker::noop) registers no waker: whoever sweeps
+    /// many subscriptions waits for [`Standing::signal`] instead.
+    ///
+    /// # Cancel safety
+    /// What was not put into `out` is still to come.
+    fn poll_batch(
+        &mut self,
+        cx: &mut Context<'_>,
+        bounds: Bounds,
+        out: &mut Batch,
+    ) -> Poll<Option<Result<(), ConsumeError>>>;
+
+    /// The place: everything asked for up to it was taken by `poll_batch`. For a quiet subscription it moves
+    /// with the source's head at each poll. `None` before the starting place is known and inside a snapshot.
+    fn place(&self) -> Option<Cursor>;
+
+    /// Asks for `topics` from the place on, in place of what was asked for before.
+    ///
+    /// # Errors
+    /// If the source cannot deliver them.
+    fn retarget(&mut self, topics: Topics) -> Result<(), SubscribeError>;
+
+    /// How many events were left out by conflation so far.
+    fn conflated(&self) -> u64;
+
+    /// Whether it stands with others. See [`Standing`].
+    fn standing(&self) -> Option<Standing>;
+}
+
+/// Says that a subscription is live, plain (nothing of it is its own but the place) and caught up, so that it
+/// can be served together with all that stand at the same place of the same source.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Standing {
+    /// Raised when the source has more. Two subscriptions with the same signal ([`Arc::ptr_eq`]) ask for the
+    /// same.
+    pub signal: Arc<Signal>,
+    /// Where it stands.
+    pub place: Cursor,
+}
+
+impl Standing {
+    /// Stands at `place` of the source of `signal`.
+    pub fn new(signal: Arc<Signal>, place: Cursor) -> Self {
+        Self { signal, place }
+    }
+
+    /// Whether both can be served by the same bytes.
+    pub fn is_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.signal, &other.signal) && self.place == other.place
+    }
+}
+
+/// A running subscription: a [`Consumer`] and a [`Stream`] of deliveries, with the credit and the rate that the
+/// request asked for. Dropping it ends it.
+pub struct Subscription {
+    feed: Box<dyn Feed>,
+    taken: VecDeque<Delivery>,
+    place: Option<Cursor>,
+    credit: Option<u64>,
+    pace: Option<Pace>,
+    ended: bool,
+}
+
+struct Pace {
+    rate: Rate,
+    next: Option<Pin<Box<Sleep>>>,
+}
+
+impl Subscription {
+    /// A subscription over `feed`, with the window and the rate of `request`.
+    pub fn new(feed: impl Feed + 'static, request: &Subscribe) -> Self {
+        Self {
+            feed: Box::new(feed),
+            taken: VecDeque::new(),
+            place: None,
+            credit: request.window.map(|window| u64::from(window.get())),
+            pace: request.rate.map(|rate| Pace { rate, next: None }),
+            ended: false,
+        }
+    }
+
+    /// Takes what is ready, as [`Feed::poll_batch`] does, within the credit and the rate: the adapters' path.
+    /// Do not mix it with the [`Stream`], which keeps deliveries of its own.
+    ///
+    /// # Cancel safety
+    /// What was not put into `out` is still to come.
+    pub fn poll_batch(
+        &mut self,
+        cx: &mut Context<'_>,
+        bounds: Bounds,
+        out: &mut Batch,
+    ) -> Poll<Option<Result<(), ConsumeError>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let bounds = match &mut self.pace {
+            Some(pace) => {
+                ready!(pace.poll(cx));
+                Bounds::new(usize::MAX, FLUSH_BYTES.min(bounds.bytes))
+            }
+            None => bounds,
+        };
+        let before = out.deliveries.len();
+        let polled = ready!(self.feed.poll_batch(cx, bounds.at_most(self.credit.unwrap_or(u64::MAX)), out));
+        self.ended = !matches!(polled, Some(Ok(())));
+        self.account(&out.deliveries[before..]);
+        out.place = self.feed.place();
+        Poll::Ready(polled)
+    }
+
+    fn account(&mut self, taken: &[Delivery]) {
+        let events = taken.iter().filter(|delivery| matches!(delivery, Delivery::Event(_))).count() as u64;
+        if let Some(credit) = &mut self.credit {
+            *credit = credit.saturating_sub(events);
+        }
+        if let Some(pace) = self.pace.as_mut().filter(|_| events > 0) {
+            pace.next = Some(Box::pin(sleep_until(Instant::now() + pace.rate.interval())));
+        }
+    }
+
+    /// Grants `events` more events. Without a window nothing changes.
+    pub fn grant(&mut self, events: u64) {
+        if let Some(credit) = &mut self.credit {
+            *credit = credit.saturating_add(events);
+        }
+    }
+
+    /// Events it may still deliver unasked; `None` without a window.
+    pub fn credit(&self) -> Option<u64> {
+        self.credit
+    }
+
+    /// Everything asked for up to this place was taken from it.
+    pub fn place(&self) -> Option<Cursor> {
+        if self.taken.is_empty() { self.feed.place() } else { self.place }
+    }
+
+    /// Asks for `topics` from the place on, in place of what was asked for before.
+    ///
+    /// # Errors
+    /// If the source cannot deliver them.
+    pub fn retarget(&mut self, topics: Topics) -> Result<(), SubscribeError> {
+        self.feed.retarget(topics)
+    }
+
+    /// How many events were left out by conflation so far.
+    pub fn conflated(&self) -> u64 {
+        self.feed.conflated()
+    }
+
+    /// Whether it stands with others: see [`Standing`].
+    pub fn standing(&self) -> Option<Standing> {
+        let plain = self.credit.is_none() && self.pace.is_none() && self.taken.is_empty();
+        plain.then(|| self.feed.standing()).flatten()
+    }
+
+    /// The next delivery; `None` after the end.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Result<Delivery, ConsumeError>> {
+        std::future::poll_fn(|cx| self.poll_delivery(cx)).await
+    }
+
+    fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, ConsumeError>>> {
+        if self.taken.is_empty() {
+            let mut batch = Batch::default();
+            let before = self.feed.place();
+            let polled = ready!(self.poll_batch(cx, Bounds::default(), &mut batch));
+            self.place = self.place.or(before);
+            self.taken.extend(batch.deliveries);
+            if self.taken.is_empty() {
+                return Poll::Ready(match polled {
+                    Some(Err(error)) => Some(Err(error)),
+                    _ => None,
+                });
+            }
+        }
+        let delivery = self.taken.pop_front();
+        self.place = delivery.as_ref().and_then(Delivery::place).or(self.place);
+        Poll::Ready(delivery.map(Ok))
+    }
+}
+
+impl Pace {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(next) = &mut self.next {
+            ready!(next.as_mut().poll(cx));
+            self.next = None;
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Consumer for Subscription {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, ConsumeError>>> {
+        self.poll_delivery(cx)
+    }
+
+    fn place(&self) -> Option<Cursor> {
+        Self::place(self)
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Result<Delivery, ConsumeError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_delivery(cx)
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Subscription");
+        shown.field("place", &self.place()).field("credit", &self.credit).field("ended", &self.ended);
+        shown.finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,1 @@
+//! pushpull over plain HTTP polling: server and client half, and a scraper.

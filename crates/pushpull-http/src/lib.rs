@@ -1,0 +1,1 @@
+//! What pushpull's HTTP adapters share: query, JSON, problems, origins, authorization, metrics, listener.

@@ -1,0 +1,1 @@
+//! pushpull over long polling: server and client half.

@@ -1,0 +1,1 @@
+//! pushpull over Server-Sent Events: server and client half.

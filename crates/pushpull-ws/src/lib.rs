@@ -1,0 +1,1 @@
+//! pushpull over WebSocket: server and client half.
