@@ -1,7 +1,7 @@
 //! Encodings kept with an event: made by the first subscriber that needs one, shared by all others.
 
 use std::sync::{
-    Arc, OnceLock,
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
@@ -53,31 +53,60 @@ impl EncodingAccount {
     }
 }
 
-#[derive(Debug)]
-pub(crate) struct Encodings {
-    slots: [OnceLock<Bytes>; SLOTS],
-    account: EncodingAccount,
+/// The encodings of one event. Without an account none are kept.
+#[derive(Debug, Default)]
+pub(crate) struct Encodings(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    slots: Option<Box<[Option<Bytes>; SLOTS]>>,
+    account: Option<EncodingAccount>,
 }
 
 impl Encodings {
-    pub(crate) fn new(account: EncodingAccount) -> Self {
-        Self { slots: Default::default(), account }
+    pub(crate) fn counted_in(account: EncodingAccount) -> Self {
+        Self(Mutex::new(Kept { slots: None, account: Some(account) }))
     }
 
     pub(crate) fn get_or_make(&self, key: &FormatKey, make: impl FnOnce() -> Bytes) -> Bytes {
         let Some(slot) = key.slot() else { return make() };
-        let kept = self.slots[slot].get_or_init(|| {
+        let mut kept = self.lock();
+        let Some(account) = kept.account.clone() else {
+            drop(kept);
+            return make();
+        };
+        let place = &mut kept.slots.get_or_insert_default()[slot];
+        let encoded = place.get_or_insert_with(|| {
             let made = make();
-            self.account.0.fetch_add(made.len() as u64, Ordering::Relaxed);
+            account.0.fetch_add(made.len() as u64, Ordering::Relaxed);
             made
         });
-        kept.clone()
+        encoded.clone()
+    }
+
+    /// Drops what is kept; what is made from now on is not kept.
+    pub(crate) fn forget(&self) {
+        let mut kept = self.lock();
+        kept.settle();
+        *kept = Kept::default();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn settle(&self) {
+        let bytes: usize = self.slots.iter().flat_map(|slots| slots.iter().flatten()).map(Bytes::len).sum();
+        if let Some(account) = &self.account {
+            account.0.fetch_sub(bytes as u64, Ordering::Relaxed);
+        }
     }
 }
 
 impl Drop for Encodings {
     fn drop(&mut self) {
-        let kept: usize = self.slots.iter().filter_map(OnceLock::get).map(Bytes::len).sum();
-        self.account.0.fetch_sub(kept as u64, Ordering::Relaxed);
+        self.lock().settle();
     }
 }

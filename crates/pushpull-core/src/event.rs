@@ -21,8 +21,8 @@ pub struct Event {
 
 #[derive(Debug)]
 struct Shared {
-    body: Arc<EventParts>,
-    encodings: Option<Box<Encodings>>,
+    body: EventParts,
+    encodings: Encodings,
 }
 
 /// What an [`Event`] is made of.
@@ -67,20 +67,19 @@ pub enum View {
 impl Event {
     /// An event that keeps no encodings: what a client half makes of what it received.
     pub fn new(parts: EventParts) -> Self {
-        Self { shared: Arc::new(Shared { body: Arc::new(parts), encodings: None }), view: View::Plain }
+        Self { shared: Arc::new(Shared { body: parts, encodings: Encodings::default() }), view: View::Plain }
     }
 
-    /// An event that keeps its encodings, counted in `account`: what a store hands out for its newest part.
-    pub fn with_encodings(parts: EventParts, account: EncodingAccount) -> Self {
-        let encodings = Some(Box::new(Encodings::new(account)));
-        Self { shared: Arc::new(Shared { body: Arc::new(parts), encodings }), view: View::Plain }
+    /// An event that keeps its encodings, counted in `account`, until [`Event::forget_encodings`].
+    pub fn keeping_encodings(parts: EventParts, account: EncodingAccount) -> Self {
+        let encodings = Encodings::counted_in(account);
+        Self { shared: Arc::new(Shared { body: parts, encodings }), view: View::Plain }
     }
 
-    /// The same event without kept encodings: what a store holds of its older part. Those who hold the
-    /// former handle keep theirs until they drop it.
-    #[must_use]
-    pub fn without_encodings(&self) -> Self {
-        Self { shared: Arc::new(Shared { body: self.shared.body.clone(), encodings: None }), view: self.view }
+    /// Drops the kept encodings, and keeps none from now on, whoever holds the event: what a store does with
+    /// its older part.
+    pub fn forget_encodings(&self) {
+        self.shared.encodings.forget();
     }
 
     /// The same event, shown as `view` says.
@@ -162,15 +161,15 @@ impl Event {
     ///
     /// `make` must be a pure function of the event.
     pub fn encoded(&self, key: &FormatKey, make: impl FnOnce(&Self) -> Bytes) -> Bytes {
-        match &self.shared.encodings {
-            Some(encodings) if self.view == View::Plain => encodings.get_or_make(key, || make(self)),
-            _ => make(self),
+        match self.view {
+            View::Plain => self.shared.encodings.get_or_make(key, || make(self)),
+            View::Thinned | View::Snapshot => make(self),
         }
     }
 
     /// Bytes this event takes in a store, its encodings aside.
     pub fn weight(&self) -> usize {
-        self.message().weight() + size_of::<Shared>() + size_of::<EventParts>()
+        self.message().weight() + size_of::<Shared>()
     }
 }
 
@@ -201,7 +200,7 @@ mod tests {
             time_ms: 1,
             message: Message::text("abc"),
         };
-        Event::with_encodings(parts, account.clone())
+        Event::keeping_encodings(parts, account.clone())
     }
 
     #[test]
@@ -216,11 +215,20 @@ mod tests {
         assert_eq!(event.encoded(&LENGTH, encode), "abc");
         assert_eq!(event.clone().encoded(&LENGTH, encode), "abc");
         assert_eq!((made.get(), account.bytes()), (1, 3));
-        let old = event.without_encodings();
+        event.forget_encodings();
+        assert_eq!(account.bytes(), 0);
+        assert_eq!(event.encoded(&LENGTH, encode), "abc");
+        assert_eq!((made.get(), account.bytes()), (2, 0));
+    }
+
+    #[test]
+    fn a_dropped_event_leaves_the_account() {
+        let account = EncodingAccount::default();
+        let event = event(&account);
+        event.encoded(&LENGTH, |_| Bytes::from_static(b"12345"));
+        assert_eq!(account.bytes(), 5);
         drop(event);
         assert_eq!(account.bytes(), 0);
-        assert_eq!(old.encoded(&LENGTH, encode), "abc");
-        assert_eq!((made.get(), account.bytes()), (2, 0));
     }
 
     #[test]
