@@ -36,7 +36,7 @@ pub use message::{DEFAULT_CONTENT_TYPE, Message, MessageError, PayloadKind};
 pub use polling::{Polling, Schedule};
 pub use reconnect::{Dial, Dialing, Reconnecting};
 pub use request::{Conflate, Fetch, Overflow, Rate, Start, StartAt, Subscribe};
-pub use signal::{Signal, Waiter};
+pub use signal::{Signal, Waiter, silent_waker};
 pub use subscription::{Feed, Standing, Subscription};
 pub use topic::{Pattern, Topic, TopicError, Topics};
 pub use traits::{

@@ -44,7 +44,6 @@ pub struct Fetch {
 
 /// Where a consumer begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum StartAt {
     /// Behind a cursor: deliver what follows it.
     After(Cursor),

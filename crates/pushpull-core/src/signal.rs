@@ -3,10 +3,10 @@
 use std::{
     mem,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering, fence},
     },
-    task::Waker,
+    task::{Wake, Waker},
 };
 
 /// Wakes those who wait for a source's head to rise.
@@ -33,6 +33,19 @@ struct Waiters {
 pub struct Waiter {
     signal: Arc<Signal>,
     at: Option<(u64, usize)>,
+}
+
+/// A waker that wakes nobody and that no [`Waiter`] registers: for whoever looks at what is there now, or
+/// waits for [`Signal`]s himself. ([`Waker::noop`] has no identity that could be told reliably.)
+pub fn silent_waker() -> &'static Waker {
+    static SILENT: OnceLock<Waker> = OnceLock::new();
+    SILENT.get_or_init(|| Waker::from(Arc::new(Silent)))
+}
+
+struct Silent;
+
+impl Wake for Silent {
+    fn wake(self: Arc<Self>) {}
 }
 
 impl Signal {
@@ -74,9 +87,9 @@ impl Waiter {
     }
 
     /// Has `waker` woken by the next [`Signal::raise`]. Look once more afterwards, before going to sleep.
-    /// A [`Waker::noop`] is not registered.
+    /// The [`silent_waker`] is not registered.
     pub fn register(&mut self, waker: &Waker) {
-        if waker.will_wake(Waker::noop()) {
+        if waker.will_wake(silent_waker()) {
             return;
         }
         let mut waiters = self.signal.lock();
@@ -123,7 +136,7 @@ impl Drop for Waiter {
 mod tests {
     use std::{
         sync::atomic::AtomicU32,
-        task::{Context, Poll, Wake},
+        task::{Context, Poll},
     };
 
     use super::*;
@@ -165,7 +178,7 @@ mod tests {
             waiter.register(&waker);
         }
         assert_eq!(signal.lock().wakers.len(), 1);
-        Waiter::new(signal.clone()).register(Waker::noop());
+        Waiter::new(signal.clone()).register(silent_waker());
         assert_eq!(signal.waiting(), 0);
     }
 

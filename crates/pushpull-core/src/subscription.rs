@@ -28,7 +28,7 @@ pub trait Feed: Send {
     /// Takes what is ready, at least one delivery, up to `bounds`, onto the end of `out.deliveries`, and sets
     /// `out.more`. `None` is the end, said once. With `bounds.events == 0` it takes gaps and places only.
     ///
-    /// A feed that is polled with [`Waker::noop`](std::task::Waker::noop) registers no waker: whoever sweeps
+    /// A feed that is polled with the [`silent_waker`](crate::silent_waker) registers no waker: whoever sweeps
     /// many subscriptions waits for [`Standing::signal`] instead.
     ///
     /// # Cancel safety

@@ -1,0 +1,250 @@
+//! The broker: a producer, a push and a pull over one sequence.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    sync::Arc,
+    task::{self, Poll},
+};
+
+use async_trait::async_trait;
+use pushpull_core::{
+    Batch, Bounds, Context, Cursor, CursorStanding, Delivery, ErrorKind, Feed, Fetch, FetchError, Link,
+    Message, Problem, Producer, PublishError, Published, Pull, Push, Start, StartAt, Subscribe,
+    SubscribeError, Subscription, Topic, silent_waker,
+};
+use tokio::time::{Instant, timeout_at};
+
+use crate::{Append, Engine, MemoryEngine, Retention, Tail, feed::BrokerFeed, hub::Hub};
+
+/// The in-process hub. Cheap to clone (shared).
+#[derive(Clone)]
+pub struct Broker {
+    hub: Arc<Hub>,
+    engine: Arc<dyn Engine>,
+}
+
+/// What a broker holds now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Events retained.
+    pub retained_events: u64,
+    /// Bytes of events and their kept encodings.
+    pub retained_bytes: u64,
+    /// Topics on record.
+    pub topics: u64,
+    /// Events published so far.
+    pub published: u64,
+    /// Whether the engine can be reached.
+    pub engine_up: bool,
+}
+
+impl Broker {
+    /// A broker over the [`MemoryEngine`], with the default [`Retention`].
+    pub fn memory() -> Self {
+        Self::memory_with(Retention::default())
+    }
+
+    /// A broker over the [`MemoryEngine`].
+    pub fn memory_with(retention: Retention) -> Self {
+        let engine = MemoryEngine::new(&retention);
+        let hub = Arc::new(Hub::new(retention));
+        engine.start(Tail::new(hub.clone()));
+        Self { hub, engine: Arc::new(engine) }
+    }
+
+    /// A broker over `engine`.
+    ///
+    /// # Errors
+    /// If the engine cannot be opened.
+    pub async fn open(engine: impl Engine, retention: Retention) -> Result<Self, Problem> {
+        let hub = Arc::new(Hub::new(retention));
+        engine.open(Tail::new(hub.clone())).await?;
+        Ok(Self { hub, engine: Arc::new(engine) })
+    }
+
+    /// The newest place.
+    pub fn place(&self) -> Cursor {
+        self.hub.cursor(self.hub.head())
+    }
+
+    /// What it holds now.
+    pub fn stats(&self) -> Stats {
+        self.hub.stats()
+    }
+
+    /// The engine's name: `memory`, `disk`, ...
+    pub fn engine_name(&self) -> &'static str {
+        self.engine.name()
+    }
+
+    /// Checks the engine by the path that delivers.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub async fn probe(&self) -> Result<(), Problem> {
+        self.engine.probe().await
+    }
+
+    /// Ends every subscription with [`Link::Ended`] and refuses what comes from now on.
+    pub fn close(&self) {
+        self.hub.close();
+    }
+
+    fn check_open(&self) -> Result<(), Problem> {
+        match self.hub.is_closed() {
+            true => Err(Problem::new(ErrorKind::Unavailable, "the broker is closed")),
+            false => Ok(()),
+        }
+    }
+
+    fn checked(&self, messages: &[Message]) -> Result<Vec<Message>, Problem> {
+        if messages.is_empty() {
+            return Err(Problem::invalid("messages", "there is no message to publish"));
+        }
+        if messages.len() > 1 && !self.engine.capabilities().atomic_batch {
+            return Err(Problem::new(
+                ErrorKind::Unsupported,
+                "this engine cannot publish several messages at once",
+            ));
+        }
+        let largest = messages.iter().map(|message| message.payload().len()).max().unwrap_or(0);
+        if largest > self.hub.retention.payload {
+            let detail = format!("a payload has at most {} bytes, not {largest}", self.hub.retention.payload);
+            return Err(Problem::new(ErrorKind::TooLarge, detail));
+        }
+        messages.iter().map(|message| message.clone().check().map_err(Problem::from)).collect()
+    }
+
+    /// Whether a place is so far behind that its poller should be given the new one.
+    fn is_stale(&self, start: StartAt) -> bool {
+        let StartAt::After(cursor) = start else { return false };
+        let (head, floor) = (self.hub.head(), self.hub.floor());
+        self.hub.judge(cursor) == CursorStanding::Good
+            && head.saturating_sub(cursor.seq()) > head.saturating_sub(floor) / 4
+    }
+}
+
+#[async_trait]
+impl Producer for Broker {
+    async fn publish(
+        &self,
+        _cx: &Context,
+        topic: &Topic,
+        messages: &[Message],
+    ) -> Result<Published, PublishError> {
+        self.check_open().map_err(PublishError::not_applied)?;
+        let messages = self.checked(messages).map_err(PublishError::not_applied)?;
+        let count = messages.len() as u64;
+        let appended = self.engine.append(Append::new(topic.clone(), messages)).await?;
+        let cursor = |seq| self.hub.cursor(seq);
+        Ok(Published::new(cursor(appended.first), cursor(appended.last), count))
+    }
+}
+
+#[async_trait]
+impl Push for Broker {
+    async fn subscribe(&self, _cx: &Context, request: Subscribe) -> Result<Subscription, SubscribeError> {
+        self.check_open()?;
+        let feed = BrokerFeed::attach(&self.hub, &request)?;
+        Ok(Subscription::new(feed, &request))
+    }
+}
+
+#[async_trait]
+impl Pull for Broker {
+    async fn fetch(&self, cx: &Context, request: Fetch) -> Result<Batch, FetchError> {
+        self.check_open()?;
+        let mut subscribe =
+            Subscribe::new(request.topics.clone()).from(request.start).on_overflow(request.overflow);
+        subscribe.conflate = request.conflate;
+        let mut answer = Answer::new(BrokerFeed::attach(&self.hub, &subscribe)?, &request);
+        answer.gather(&mut task::Context::from_waker(silent_waker()));
+        if !answer.is_worth_sending() && !request.wait.is_zero() {
+            let wait = Instant::now() + request.wait.min(Fetch::MAX_WAIT);
+            let until = cx.deadline.map_or(wait, |deadline| deadline.min(wait));
+            // Nothing is lost if the wait ends first: the answer is built from what was gathered.
+            let _ = timeout_at(until, poll_fn(|cx| answer.poll_worth_sending(cx))).await;
+        }
+        Ok(answer.finish(self.is_stale(request.start)))
+    }
+}
+
+/// The answer to a fetch, being gathered.
+struct Answer {
+    feed: BrokerFeed,
+    whole: bool,
+    bounds: Bounds,
+    batch: Batch,
+    cut: bool,
+}
+
+impl Answer {
+    fn new(feed: BrokerFeed, request: &Fetch) -> Self {
+        let whole = matches!(request.start, StartAt::Start(Start::Snapshot | Start::Last));
+        let bounds = match whole {
+            true => Bounds::new(usize::MAX, usize::MAX),
+            false => Bounds::new(request.limit.clamp(1, Fetch::MAX_LIMIT), request.max_bytes),
+        };
+        Self { feed, whole, bounds, batch: Batch::default(), cut: false }
+    }
+
+    /// Takes all there is, within the bounds.
+    fn gather(&mut self, cx: &mut task::Context<'_>) {
+        loop {
+            let before = self.batch.deliveries.len();
+            let polled = self.feed.poll_batch(cx, self.bounds, &mut self.batch);
+            self.spend(before);
+            self.cut = self.batch.more;
+            let done = self.whole || self.batch.closed || self.bounds.events == 0 || self.bounds.bytes == 0;
+            if done || !matches!(polled, Poll::Ready(Some(_))) || (self.batch.more && self.is_worth_sending())
+            {
+                return;
+            }
+        }
+    }
+
+    fn spend(&mut self, before: usize) {
+        for delivery in &self.batch.deliveries[before..] {
+            match delivery {
+                Delivery::Event(event) => {
+                    self.bounds.events = self.bounds.events.saturating_sub(1);
+                    self.bounds.bytes = self.bounds.bytes.saturating_sub(event.payload().len());
+                }
+                Delivery::Link(Link::Ended { retry: None, .. }) => self.batch.closed = true,
+                _ => {}
+            }
+        }
+        self.batch.deliveries.retain(|delivery| matches!(delivery, Delivery::Event(_) | Delivery::Gap(_)));
+    }
+
+    fn is_worth_sending(&self) -> bool {
+        !self.batch.deliveries.is_empty() || self.whole
+    }
+
+    fn poll_worth_sending(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
+        self.gather(cx);
+        match self.is_worth_sending() || self.batch.closed {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    }
+
+    fn finish(self, stale: bool) -> Batch {
+        let mut batch = self.batch;
+        batch.place = self.feed.place();
+        batch.more = self.cut && !batch.closed;
+        batch.stale = stale;
+        batch
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker")
+            .field("engine", &self.engine)
+            .field("place", &self.place())
+            .finish_non_exhaustive()
+    }
+}

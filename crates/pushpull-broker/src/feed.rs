@@ -1,0 +1,296 @@
+//! A broker's feed: a place, and what waits after it.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+    vec,
+};
+
+use pushpull_core::{
+    Batch, Bounds, Conflate, ConsumeError, Cursor, CursorStanding, Delivery, Event, Feed, Gap, GapReason,
+    Link, Overflow, Problem, Standing, Start, StartAt, Subscribe, SubscribeError, Topics as Wanted,
+};
+
+use crate::{
+    conflate::Survivor,
+    hub::Hub,
+    interest::Interest,
+    read::{Found, Wish},
+    snapshot::Snapshot,
+};
+
+/// How long a consumer is asked to stay away from a broker that was closed.
+const CLOSED_RETRY: Duration = Duration::from_secs(1);
+
+/// A [`Feed`] over the ring. It owns a place, not a queue.
+#[derive(Debug)]
+pub(crate) struct BrokerFeed {
+    hub: Arc<Hub>,
+    wanted: Wanted,
+    interest: Interest,
+    overflow: Overflow,
+    conflate: Conflate,
+    stage: Stage,
+    /// Everything asked for up to here was handed over.
+    place: u64,
+    /// Losses up to here were told, or are not this consumer's.
+    told_to: u64,
+    /// Whether it ever was at the head: what it loses from then on, it loses by being slow.
+    was_live: bool,
+    conflated: u64,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Begins with a gap, if there is one, and a place.
+    Beginning(Option<Gap>),
+    Snapshot(vec::IntoIter<Event>, Option<Gap>),
+    Running,
+    Closing(Link),
+    Ended,
+}
+
+impl BrokerFeed {
+    pub(crate) fn attach(hub: &Arc<Hub>, request: &Subscribe) -> Result<Self, Problem> {
+        hub.expire_now();
+        let mut feed = Self {
+            hub: hub.clone(),
+            wanted: request.topics.clone(),
+            interest: hub.interest(&request.topics),
+            overflow: request.overflow,
+            conflate: request.conflate,
+            stage: Stage::Beginning(None),
+            place: hub.head(),
+            told_to: 0,
+            was_live: false,
+            conflated: 0,
+        };
+        match request.start {
+            StartAt::After(cursor) => feed.resume(cursor),
+            StartAt::Start(Start::Earliest) => feed.begin_earliest(),
+            StartAt::Start(start @ (Start::Last | Start::Snapshot)) => {
+                let snapshot = hub.snapshot(&request.topics, start)?;
+                feed.begin_snapshot(snapshot);
+            }
+            StartAt::Start(_) => {}
+        }
+        Ok(feed)
+    }
+
+    fn begin_earliest(&mut self) {
+        self.place = self.hub.floor();
+        // What is gone by now is not asked for; what goes from now on is told.
+        self.told_to = self.peek().lost_to.unwrap_or(0);
+    }
+
+    fn begin_snapshot(&mut self, snapshot: Snapshot) {
+        let gap = (snapshot.lost_to > 0).then(|| {
+            let zero = self.hub.cursor(0);
+            Gap::new(zero, self.hub.cursor(snapshot.lost_to + 1), zero, GapReason::Evicted)
+        });
+        self.place = snapshot.place;
+        self.stage = Stage::Snapshot(snapshot.events.into_iter(), gap);
+    }
+
+    fn resume(&mut self, cursor: Cursor) {
+        match self.hub.judge(cursor) {
+            CursorStanding::Good => self.place = cursor.seq(),
+            CursorStanding::Rewound(common) => self.begin_anew(cursor, common, GapReason::Rewound),
+            CursorStanding::Unknown => self.begin_anew(cursor, self.hub.floor(), GapReason::Reset),
+        }
+    }
+
+    /// Begins at `place`, after telling that the cursor it came with is void. The gap covers the losses that are
+    /// known, so that they are not told a second time.
+    fn begin_anew(&mut self, came_with: Cursor, place: u64, reason: GapReason) {
+        self.place = place;
+        self.told_to = self.peek().lost_to.unwrap_or(0);
+        let mut complete_from = self.told_to.max(place) + 1;
+        if self.overflow == Overflow::Latest {
+            self.place = self.hub.head();
+            complete_from = self.place + 1;
+        }
+        let cursor = self.hub.cursor(self.place);
+        let gap = Gap::new(came_with, self.hub.cursor(complete_from), cursor, reason);
+        self.stage = Stage::Beginning(Some(gap));
+    }
+
+    fn peek(&self) -> Found {
+        self.read(Bounds::new(0, 0))
+    }
+
+    fn read(&self, bounds: Bounds) -> Found {
+        self.hub.read(&Wish {
+            wanted: &self.wanted,
+            interest: &self.interest,
+            place: self.place,
+            bounds,
+            conflate: self.conflate == Conflate::Key,
+        })
+    }
+
+    /// Takes what is there now onto `out`. `None` is the end.
+    pub(crate) fn take(&mut self, bounds: Bounds, out: &mut Batch) -> Option<()> {
+        out.more = false;
+        match std::mem::replace(&mut self.stage, Stage::Running) {
+            Stage::Beginning(gap) => self.take_beginning(gap, out),
+            Stage::Snapshot(events, gap) => {
+                self.take_snapshot(events, gap, bounds, out);
+                return Some(());
+            }
+            Stage::Closing(link) => {
+                out.deliveries.push(Delivery::Link(link));
+                self.stage = Stage::Ended;
+                return Some(());
+            }
+            Stage::Ended => {
+                self.stage = Stage::Ended;
+                return None;
+            }
+            Stage::Running => {}
+        }
+        if matches!(self.stage, Stage::Running) {
+            self.take_news(bounds, out);
+        }
+        Some(())
+    }
+
+    fn take_beginning(&mut self, gap: Option<Gap>, out: &mut Batch) {
+        if let Some(gap) = gap {
+            self.tell(gap, out);
+        }
+        if matches!(self.stage, Stage::Running) {
+            out.deliveries.push(Delivery::Place(self.hub.cursor(self.place)));
+        }
+    }
+
+    fn take_snapshot(
+        &mut self,
+        mut events: vec::IntoIter<Event>,
+        gap: Option<Gap>,
+        bounds: Bounds,
+        out: &mut Batch,
+    ) {
+        out.deliveries.extend(gap.map(Delivery::Gap));
+        let (mut taken, mut bytes) = (0, 0);
+        while let Some(next) = events.as_slice().first() {
+            bytes += next.payload().len();
+            if taken == bounds.events || (taken > 0 && bytes > bounds.bytes) {
+                out.more = true;
+                self.stage = Stage::Snapshot(events, None);
+                return;
+            }
+            out.deliveries.extend(events.next().map(Delivery::Event));
+            taken += 1;
+        }
+        out.deliveries.push(Delivery::Place(self.hub.cursor(self.place)));
+        out.more = self.hub.has_news(&self.interest, self.place);
+    }
+
+    fn take_news(&mut self, bounds: Bounds, out: &mut Batch) {
+        self.hub.expire_now();
+        let head = self.hub.head();
+        if !self.hub.has_news(&self.interest, self.place) {
+            self.place = self.place.max(head);
+            self.was_live = true;
+            return;
+        }
+        let found = self.read(bounds);
+        if let Some(lost_to) = found.lost_to.filter(|lost_to| *lost_to > self.told_to) {
+            self.told_to = lost_to;
+            if !self.tell_loss(lost_to, out) {
+                return;
+            }
+        }
+        self.place = self.place.max(found.place);
+        self.was_live |= !found.more;
+        out.more = found.more;
+        for Survivor { event, left_out } in found.events {
+            self.conflated += left_out;
+            out.deliveries.push(Delivery::Event(event));
+        }
+    }
+
+    /// Tells that what was asked for up to `lost_to` is gone. Returns whether what is retained still follows.
+    fn tell_loss(&mut self, lost_to: u64, out: &mut Batch) -> bool {
+        let after = self.hub.cursor(self.place);
+        let gap = match self.overflow {
+            Overflow::Latest => {
+                self.place = self.hub.head();
+                let newest = self.hub.cursor(self.place);
+                Gap::new(after, self.hub.cursor(self.place + 1), newest, GapReason::Skipped)
+            }
+            _ => {
+                let reason = if self.was_live { GapReason::Lagged } else { GapReason::Evicted };
+                Gap::new(after, self.hub.cursor(lost_to + 1), after, reason)
+            }
+        };
+        self.tell(gap, out);
+        self.overflow != Overflow::Latest && matches!(self.stage, Stage::Running)
+    }
+
+    fn tell(&mut self, gap: Gap, out: &mut Batch) {
+        out.deliveries.push(Delivery::Gap(gap));
+        if self.overflow == Overflow::Close {
+            self.stage = Stage::Closing(Link::Ended { retry: None, cursor: Some(gap.cursor) });
+        }
+    }
+}
+
+impl Feed for BrokerFeed {
+    fn poll_batch(
+        &mut self,
+        cx: &mut Context<'_>,
+        bounds: Bounds,
+        out: &mut Batch,
+    ) -> Poll<Option<Result<(), ConsumeError>>> {
+        let before = out.deliveries.len();
+        let mut registered = false;
+        loop {
+            if self.take(bounds, out).is_none() {
+                return Poll::Ready(None);
+            }
+            if out.deliveries.len() > before {
+                return Poll::Ready(Some(Ok(())));
+            }
+            if self.hub.is_closed() {
+                let cursor = self.place();
+                self.stage = Stage::Closing(Link::Ended { retry: Some(CLOSED_RETRY), cursor });
+            } else if out.more && bounds.events > 0 {
+                // Much was scanned for little: let others run.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            } else if registered {
+                return Poll::Pending;
+            } else {
+                self.interest.register(cx.waker());
+                registered = true;
+            }
+        }
+    }
+
+    fn place(&self) -> Option<Cursor> {
+        match self.stage {
+            Stage::Snapshot(..) | Stage::Beginning(_) => None,
+            _ => Some(self.hub.cursor(self.place)),
+        }
+    }
+
+    fn retarget(&mut self, topics: Wanted) -> Result<(), SubscribeError> {
+        self.interest = self.hub.interest(&topics);
+        self.wanted = topics;
+        self.told_to = 0;
+        Ok(())
+    }
+
+    fn conflated(&self) -> u64 {
+        self.conflated
+    }
+
+    fn standing(&self) -> Option<Standing> {
+        let plain = self.conflate == Conflate::Off && matches!(self.stage, Stage::Running) && self.was_live;
+        let signal = plain.then(|| self.interest.single_signal()).flatten()?;
+        Some(Standing::new(signal, self.hub.cursor(self.place)))
+    }
+}

@@ -1,0 +1,347 @@
+//! The ring: what is retained of the sequence, by broker and by topic, and what is known of the rest.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Bound,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use pushpull_core::{
+    Cursor, CursorStanding, EncodingAccount, Epoch, Epochs, Event, EventParts, Pattern, Prev,
+    Topics as Wanted,
+};
+use tokio::time::Instant;
+
+use crate::{
+    Entry, Retention,
+    interest::{Interest, Patterns},
+    log::{Kept, Log},
+    topics::{TopicSlot, TopicState, Topics},
+};
+
+/// What a broker's subscriptions read.
+///
+/// Locks are taken in this order: the ring, the map of topics, a topic. A reader loads the head first, then
+/// reads what lies at or before it.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pub(crate) retention: Retention,
+    pub(crate) topics: Arc<Topics>,
+    patterns: Arc<Patterns>,
+    epochs: RwLock<Epochs>,
+    head: AtomicU64,
+    forgotten_to: AtomicU64,
+    published: AtomicU64,
+    engine_up: AtomicBool,
+    closed: AtomicBool,
+    account: EncodingAccount,
+    ring: Mutex<Ring>,
+}
+
+/// What one append changes as a whole.
+#[derive(Debug, Default)]
+pub(crate) struct Ring {
+    pub(crate) log: Log,
+    bytes: u64,
+    kept_bytes: u64,
+    /// The newest events: those that keep their encodings.
+    fresh: VecDeque<Event>,
+    /// Topics by the seq up to which they lost events.
+    losses: BTreeMap<u64, Arc<TopicSlot>>,
+    /// Topics with a record, each by the seq of an event of its own, its newest or an older one.
+    records: BTreeMap<u64, Arc<TopicSlot>>,
+}
+
+impl Hub {
+    pub(crate) fn new(retention: Retention) -> Self {
+        Self {
+            retention,
+            topics: Arc::default(),
+            patterns: Arc::default(),
+            epochs: RwLock::new(Epochs::new(Epoch::NEVER, 0)),
+            head: AtomicU64::new(0),
+            forgotten_to: AtomicU64::new(0),
+            published: AtomicU64::new(0),
+            engine_up: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            account: EncodingAccount::default(),
+            ring: Mutex::default(),
+        }
+    }
+
+    /// The newest place.
+    pub(crate) fn head(&self) -> u64 {
+        self.head.load(Ordering::Acquire)
+    }
+
+    /// Below this place nothing is known of an unknown topic.
+    pub(crate) fn forgotten_to(&self) -> u64 {
+        self.forgotten_to.load(Ordering::Acquire)
+    }
+
+    /// The place before the earliest event retained.
+    pub(crate) fn floor(&self) -> u64 {
+        self.ring().log.oldest().map_or_else(|| self.head(), |(seq, ..)| seq - 1)
+    }
+
+    pub(crate) fn cursor(&self, seq: u64) -> Cursor {
+        self.epochs.read().unwrap_or_else(PoisonError::into_inner).cursor(seq)
+    }
+
+    pub(crate) fn judge(&self, cursor: Cursor) -> CursorStanding {
+        self.epochs.read().unwrap_or_else(PoisonError::into_inner).judge(cursor, self.head())
+    }
+
+    pub(crate) fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn interest(&self, wanted: &Wanted) -> Interest {
+        Interest::new(wanted, &self.topics, &self.patterns)
+    }
+
+    pub(crate) fn begin(&self, epoch: Epoch, start: u64) {
+        let mut epochs = self.epochs.write().unwrap_or_else(PoisonError::into_inner);
+        match epochs.cursor(start).epoch() {
+            Epoch::NEVER => *epochs = Epochs::new(epoch, start),
+            _ => epochs.begin(epoch, start),
+        }
+    }
+
+    pub(crate) fn set_engine_up(&self, up: bool) {
+        self.engine_up.store(up, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_engine_up(&self) -> bool {
+        self.engine_up.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Ends every subscription.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.topics.raise_all();
+        self.patterns.raise_all();
+    }
+
+    /// Takes `entries`, in order, raises the head once, and wakes who waits for them.
+    pub(crate) fn ingest(&self, entries: Vec<Entry>) {
+        let Some(last) = entries.last().map(|entry| entry.seq) else { return };
+        let count = entries.len() as u64;
+        let now = Instant::now();
+        let mut touched: Vec<Arc<TopicSlot>> = Vec::with_capacity(1);
+        let mut ring = self.ring();
+        for entry in entries {
+            let slot = match touched.last() {
+                Some(slot) if slot.topic == entry.topic => slot.clone(),
+                _ => self.topics.slot(&entry.topic),
+            };
+            let slot = self.append(&mut ring, slot, entry, now);
+            if !touched.last().is_some_and(|known| Arc::ptr_eq(known, &slot)) {
+                touched.push(slot);
+            }
+        }
+        self.head.store(last, Ordering::Release);
+        self.published.fetch_add(count, Ordering::Relaxed);
+        let forgotten = self.retain(&mut ring, now);
+        drop(ring);
+        for slot in &touched {
+            slot.signal.raise();
+            self.patterns.raise(&slot.topic, &slot.watchers);
+        }
+        forgotten.iter().for_each(|slot| self.topics.remove_idle(slot));
+    }
+
+    fn append(
+        &self,
+        ring: &mut Ring,
+        mut slot: Arc<TopicSlot>,
+        entry: Entry,
+        now: Instant,
+    ) -> Arc<TopicSlot> {
+        loop {
+            let mut state = slot.lock();
+            if !state.removed {
+                self.append_to(ring, &slot, &mut state, entry, now);
+                drop(state);
+                return slot;
+            }
+            drop(state);
+            slot = self.topics.slot(&entry.topic);
+        }
+    }
+
+    fn append_to(
+        &self,
+        ring: &mut Ring,
+        slot: &Arc<TopicSlot>,
+        state: &mut TopicState,
+        entry: Entry,
+        now: Instant,
+    ) {
+        let seq = entry.seq;
+        let event = self.event(state, entry);
+        if state.last_seq == 0 {
+            state.lost_to = self.forgotten_to();
+            ring.records.insert(seq, slot.clone());
+        }
+        let weight = event.weight() as u64;
+        state.last_seq = seq;
+        slot.newest_seq.store(seq, Ordering::Release);
+        state.bytes += weight;
+        state.list.push_back((seq, event.clone()));
+        ring.bytes += weight;
+        ring.keep_apart(state, &event, self.retention.keys);
+        ring.fresh.push_back(event.clone());
+        ring.log.push(seq, now, Kept { event, slot: slot.clone() });
+        while state.list.len() > self.retention.messages || state.bytes > self.retention.topic_bytes {
+            ring.evict_oldest_of(slot, state);
+        }
+    }
+
+    fn event(&self, state: &TopicState, entry: Entry) -> Event {
+        let prev = match state.last_seq {
+            0 if self.forgotten_to() == 0 => Prev::First,
+            0 => Prev::Unknown,
+            seq => Prev::At(self.cursor(seq)),
+        };
+        let Entry { seq, time_ms, topic, message } = entry;
+        let parts = EventParts { topic, cursor: self.cursor(seq), prev, time_ms, message };
+        Event::keeping_encodings(parts, self.account.clone())
+    }
+
+    /// Holds the broker-wide bounds. Returns the topics that were forgotten.
+    fn retain(&self, ring: &mut Ring, now: Instant) -> Vec<Arc<TopicSlot>> {
+        let limits = &self.retention;
+        while ring.fresh.len() > limits.encoded_messages || self.account.bytes() > limits.encoded_bytes {
+            match ring.fresh.pop_front() {
+                Some(event) => event.forget_encodings(),
+                None => break,
+            }
+        }
+        while ring.bytes + self.account.bytes() > limits.bytes && ring.evict_oldest() {}
+        self.expire(ring, now);
+        let mut forgotten = Vec::new();
+        while ring.records.len() > limits.topics || ring.kept_bytes > limits.kept_bytes {
+            match self.forget_oldest(ring) {
+                Some(slot) => forgotten.push(slot),
+                None => break,
+            }
+        }
+        forgotten
+    }
+
+    fn expire(&self, ring: &mut Ring, now: Instant) {
+        let Some(age) = self.retention.age else { return };
+        while ring.log.oldest().is_some_and(|(_, at, _)| now.duration_since(at) >= age) {
+            ring.evict_oldest();
+        }
+    }
+
+    /// Lets what is too old go, before somebody reads.
+    pub(crate) fn expire_now(&self) {
+        if self.retention.age.is_some() {
+            self.expire(&mut self.ring(), Instant::now());
+        }
+    }
+
+    /// Drops the record of the topic that was published to longest ago. The topic of the newest event stays.
+    fn forget_oldest(&self, ring: &mut Ring) -> Option<Arc<TopicSlot>> {
+        while ring.records.len() > 1 {
+            let (known, slot) = ring.records.pop_first()?;
+            let mut state = slot.lock();
+            if state.last_seq > known {
+                let newest = state.last_seq;
+                drop(state);
+                ring.records.insert(newest, slot);
+                continue;
+            }
+            self.forgotten_to.fetch_max(state.last_seq, Ordering::AcqRel);
+            ring.forget(&slot, &mut state);
+            drop(state);
+            return Some(slot);
+        }
+        None
+    }
+
+    pub(crate) fn stats(&self) -> crate::Stats {
+        self.expire_now();
+        let ring = self.ring();
+        crate::Stats {
+            retained_events: ring.log.len() as u64,
+            retained_bytes: ring.bytes + self.account.bytes(),
+            topics: ring.records.len() as u64,
+            published: self.published.load(Ordering::Relaxed),
+            engine_up: self.is_engine_up(),
+        }
+    }
+}
+
+impl Ring {
+    /// The highest seq up to which a topic that `matches` lost events, if it lies beyond `place`.
+    pub(crate) fn loss_beyond(&self, place: u64, matches: impl Fn(&TopicSlot) -> bool) -> Option<u64> {
+        let beyond = self.losses.range((Bound::Excluded(place), Bound::Unbounded));
+        beyond.rev().find(|(_, slot)| matches(slot)).map(|(seq, _)| *seq)
+    }
+
+    fn keep_apart(&mut self, state: &mut TopicState, event: &Event, keys: usize) {
+        let weight = event.weight() as u64;
+        let before = state.newest.replace(event.clone()).map_or(0, |event| event.weight() as u64);
+        let (grown, freed) = state.keyed.take(event, keys);
+        self.kept_bytes = self.kept_bytes + weight + grown - before - freed;
+    }
+
+    fn evict_oldest(&mut self) -> bool {
+        let Some((_, _, kept)) = self.log.oldest() else { return false };
+        let slot = kept.slot.clone();
+        let mut state = slot.lock();
+        self.evict_oldest_of(&slot, &mut state);
+        true
+    }
+
+    /// Takes the oldest event of a topic out of its list and out of the log.
+    fn evict_oldest_of(&mut self, slot: &Arc<TopicSlot>, state: &mut TopicState) {
+        let Some((seq, event)) = state.list.pop_front() else { return };
+        let weight = event.weight() as u64;
+        event.forget_encodings();
+        state.bytes -= weight;
+        self.bytes -= weight;
+        self.log.take_out(seq);
+        self.note_loss(slot, state, seq);
+    }
+
+    fn note_loss(&mut self, slot: &Arc<TopicSlot>, state: &mut TopicState, seq: u64) {
+        self.unnote_loss(slot, state);
+        state.lost_to = state.lost_to.max(seq);
+        self.losses.insert(state.lost_to, slot.clone());
+    }
+
+    fn unnote_loss(&mut self, slot: &Arc<TopicSlot>, state: &TopicState) {
+        if self.losses.get(&state.lost_to).is_some_and(|known| Arc::ptr_eq(known, slot)) {
+            self.losses.remove(&state.lost_to);
+        }
+    }
+
+    fn forget(&mut self, slot: &Arc<TopicSlot>, state: &mut TopicState) {
+        self.unnote_loss(slot, state);
+        self.kept_bytes -= state.kept_bytes();
+        self.bytes -= state.bytes;
+        for (seq, event) in state.list.drain(..) {
+            event.forget_encodings();
+            self.log.take_out(seq);
+        }
+        slot.newest_seq.store(0, Ordering::Release);
+        *state = TopicState { removed: state.removed, ..TopicState::default() };
+    }
+}
+
+/// Whether any of `wanted` matches the topic of `slot`.
+pub(crate) fn is_wanted(wanted: &Wanted, slot: &TopicSlot) -> bool {
+    wanted.iter().any(|pattern: &Pattern| pattern.matches(&slot.topic))
+}

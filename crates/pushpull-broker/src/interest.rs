@@ -1,0 +1,153 @@
+//! Who waits for which topics: a signal a topic, and one a pattern.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering, fence},
+    },
+    task::Waker,
+};
+
+use pushpull_core::{Pattern, Signal, Topic, Waiter};
+
+use crate::topics::{Reader, Topics};
+
+/// The patterns that somebody waits for.
+#[derive(Debug, Default)]
+pub(crate) struct Patterns {
+    /// Rises with every change of the table. 0: nobody ever waited for a pattern.
+    version: AtomicU64,
+    table: RwLock<Vec<Watched>>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    pattern: Pattern,
+    signal: Arc<Signal>,
+    watchers: usize,
+}
+
+/// The signals of the patterns that match one topic, as of a version of the table.
+#[derive(Debug, Default)]
+pub(crate) struct Watchers(Mutex<(u64, Arc<[Arc<Signal>]>)>);
+
+/// Holds a pattern in the table.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    pattern: Pattern,
+    signal: Arc<Signal>,
+    patterns: Arc<Patterns>,
+}
+
+impl Patterns {
+    pub(crate) fn watch(self: &Arc<Self>, pattern: &Pattern) -> Watch {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let signal = match table.iter_mut().find(|watched| watched.pattern == *pattern) {
+            Some(watched) => {
+                watched.watchers += 1;
+                watched.signal.clone()
+            }
+            None => {
+                let signal = Arc::<Signal>::default();
+                table.push(Watched { pattern: pattern.clone(), signal: signal.clone(), watchers: 1 });
+                self.version.fetch_add(1, Ordering::SeqCst);
+                signal
+            }
+        };
+        Watch { pattern: pattern.clone(), signal, patterns: self.clone() }
+    }
+
+    /// Raises the signals of the patterns that match `topic`. Call it after the head was raised.
+    pub(crate) fn raise(&self, topic: &Topic, watchers: &Watchers) {
+        fence(Ordering::SeqCst);
+        let version = self.version.load(Ordering::SeqCst);
+        if version > 0 {
+            watchers.current(version, topic, self).iter().for_each(|signal| signal.raise());
+        }
+    }
+
+    /// Raises every pattern's signal.
+    pub(crate) fn raise_all(&self) {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        let signals: Vec<_> = table.iter().map(|watched| watched.signal.clone()).collect();
+        drop(table);
+        signals.iter().for_each(|signal| signal.raise());
+    }
+
+    fn matching(&self, topic: &Topic) -> Arc<[Arc<Signal>]> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table
+            .iter()
+            .filter(|watched| watched.pattern.matches(topic))
+            .map(|watched| watched.signal.clone())
+            .collect()
+    }
+}
+
+impl Watchers {
+    fn current(&self, version: u64, topic: &Topic, patterns: &Patterns) -> Arc<[Arc<Signal>]> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.0 != version {
+            *known = (version, patterns.matching(topic));
+        }
+        known.1.clone()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut table = self.patterns.table.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(at) = table.iter().position(|watched| watched.pattern == self.pattern) else { return };
+        table[at].watchers -= 1;
+        if table[at].watchers == 0 {
+            table.swap_remove(at);
+            self.patterns.version.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// What one subscription waits for.
+#[derive(Debug)]
+pub(crate) struct Interest {
+    pub(crate) readers: Vec<Reader>,
+    watches: Vec<Watch>,
+    waiters: Vec<Waiter>,
+}
+
+impl Interest {
+    pub(crate) fn new(
+        wanted: &pushpull_core::Topics,
+        topics: &Arc<Topics>,
+        patterns: &Arc<Patterns>,
+    ) -> Self {
+        let mut readers = Vec::new();
+        let mut watches = Vec::new();
+        for entry in wanted {
+            match entry.to_topic() {
+                Some(topic) => readers.push(topics.read(&topic)),
+                None => watches.push(patterns.watch(entry)),
+            }
+        }
+        let signals = readers.iter().map(|reader| &reader.slot.signal);
+        let waiters =
+            signals.chain(watches.iter().map(|watch| &watch.signal)).cloned().map(Waiter::new).collect();
+        Self { readers, watches, waiters }
+    }
+
+    /// Whether every entry names one topic.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.watches.is_empty()
+    }
+
+    /// The one signal it waits for, if it is one.
+    pub(crate) fn single_signal(&self) -> Option<Arc<Signal>> {
+        match &self.waiters[..] {
+            [one] => Some(one.signal().clone()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn register(&mut self, waker: &Waker) {
+        self.waiters.iter_mut().for_each(|waiter| waiter.register(waker));
+    }
+}

@@ -1,0 +1,152 @@
+//! Topics: a list of events each, and what is known of those that are gone.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use pushpull_core::{Event, Pattern, Signal, Topic};
+
+use crate::{interest::Watchers, keyed::Keyed};
+
+/// A topic that has events, or subscribers, or both.
+#[derive(Debug)]
+pub(crate) struct TopicSlot {
+    pub(crate) topic: Topic,
+    pub(crate) signal: Arc<Signal>,
+    pub(crate) watchers: Watchers,
+    /// The topic's newest seq, readable without the lock; 0 without a record.
+    pub(crate) newest_seq: AtomicU64,
+    readers: AtomicUsize,
+    state: Mutex<TopicState>,
+}
+
+/// A topic's record. Without one (`last_seq == 0`) the topic is unknown.
+#[derive(Debug, Default)]
+pub(crate) struct TopicState {
+    pub(crate) list: VecDeque<(u64, Event)>,
+    pub(crate) bytes: u64,
+    pub(crate) last_seq: u64,
+    /// Events at or before this seq are gone.
+    pub(crate) lost_to: u64,
+    pub(crate) newest: Option<Event>,
+    pub(crate) keyed: Keyed,
+    /// Taken off the map: whoever still holds it looks the topic up again.
+    pub(crate) removed: bool,
+}
+
+impl TopicSlot {
+    fn new(topic: Topic) -> Self {
+        Self {
+            topic,
+            signal: Arc::default(),
+            watchers: Watchers::default(),
+            newest_seq: AtomicU64::new(0),
+            readers: AtomicUsize::new(0),
+            state: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, TopicState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl TopicState {
+    /// The events after `seq` and up to `head`, in order.
+    pub(crate) fn between(&self, seq: u64, head: u64) -> impl Iterator<Item = &Event> {
+        let start = self.list.partition_point(|(at, _)| *at <= seq);
+        self.list.range(start..).take_while(move |(at, _)| *at <= head).map(|(_, event)| event)
+    }
+
+    /// Bytes of what is kept apart from the log.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.keyed.bytes() + self.newest.as_ref().map_or(0, |event| event.weight() as u64)
+    }
+}
+
+/// All topics, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Topics(RwLock<HashMap<Topic, Arc<TopicSlot>>>);
+
+impl Topics {
+    /// The slot of `topic`, made if there is none.
+    pub(crate) fn slot(&self, topic: &Topic) -> Arc<TopicSlot> {
+        if let Some(slot) = self.find(topic) {
+            return slot;
+        }
+        let mut map = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        map.entry(topic.clone()).or_insert_with(|| Arc::new(TopicSlot::new(topic.clone()))).clone()
+    }
+
+    /// The slot of `topic`, if there is one.
+    pub(crate) fn find(&self, topic: &Topic) -> Option<Arc<TopicSlot>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()
+    }
+
+    /// The slots of all topics that `pattern` matches.
+    pub(crate) fn matching(&self, pattern: &Pattern) -> Vec<Arc<TopicSlot>> {
+        if let Some(topic) = pattern.to_topic() {
+            return self.find(&topic).into_iter().collect();
+        }
+        let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        map.values().filter(|slot| pattern.matches(&slot.topic)).cloned().collect()
+    }
+
+    /// The slot of `topic`, which stays as long as the reader lasts.
+    pub(crate) fn read(self: &Arc<Self>, topic: &Topic) -> Reader {
+        let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = map.get(topic) {
+            return Reader::new(slot.clone(), self.clone());
+        }
+        drop(map);
+        let mut map = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let slot = map.entry(topic.clone()).or_insert_with(|| Arc::new(TopicSlot::new(topic.clone())));
+        Reader::new(slot.clone(), self.clone())
+    }
+
+    /// Takes `slot` off the map if it has neither a record nor readers.
+    pub(crate) fn remove_idle(&self, slot: &TopicSlot) {
+        let mut map = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut state = slot.lock();
+        if state.last_seq == 0 && !state.removed && slot.readers.load(Ordering::Relaxed) == 0 {
+            state.removed = true;
+            map.remove(&slot.topic);
+        }
+    }
+
+    /// Raises every topic's signal.
+    pub(crate) fn raise_all(&self) {
+        let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let slots: Vec<_> = map.values().cloned().collect();
+        drop(map);
+        slots.iter().for_each(|slot| slot.signal.raise());
+    }
+}
+
+/// Holds a slot on the map. Readers are counted under the map's lock, so that a slot is never taken off it
+/// while somebody waits there.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    pub(crate) slot: Arc<TopicSlot>,
+    topics: Arc<Topics>,
+}
+
+impl Reader {
+    fn new(slot: Arc<TopicSlot>, topics: Arc<Topics>) -> Self {
+        slot.readers.fetch_add(1, Ordering::Relaxed);
+        Self { slot, topics }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let was = self.slot.readers.fetch_sub(1, Ordering::Relaxed);
+        if was == 1 && self.slot.newest_seq.load(Ordering::Relaxed) == 0 {
+            self.topics.remove_idle(&self.slot);
+        }
+    }
+}
