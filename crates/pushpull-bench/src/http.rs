@@ -1,0 +1,57 @@
+//! The publisher: POSTs over one connection that is kept alive.
+
+use std::{
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpStream},
+};
+
+/// The topic of every figure.
+pub(crate) const TOPIC: &str = "bench";
+
+/// Publishes over one connection, one message at a time.
+pub(crate) struct Publisher {
+    stream: TcpStream,
+    request: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+impl Publisher {
+    pub(crate) fn connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, request: Vec::new(), answer: vec![0; 4096] })
+    }
+
+    /// Publishes `payload` and waits until it is acknowledged.
+    pub(crate) fn publish(&mut self, payload: &[u8]) -> io::Result<()> {
+        self.request.clear();
+        write!(
+            self.request,
+            "POST /topics/{TOPIC} HTTP/1.1\r\nHost: bench\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n",
+            payload.len()
+        )?;
+        self.request.extend_from_slice(payload);
+        self.stream.write_all(&self.request)?;
+        self.read_answer()
+    }
+
+    fn read_answer(&mut self) -> io::Result<()> {
+        let mut filled = 0;
+        loop {
+            let read = self.stream.read(&mut self.answer[filled..])?;
+            filled += read;
+            let text = String::from_utf8_lossy(&self.answer[..filled]);
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                if !head.starts_with("HTTP/1.1 201") {
+                    return Err(io::Error::other(format!("not published: {text}")));
+                }
+                if body.ends_with('}') {
+                    return Ok(());
+                }
+            }
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The server as a process: started on a core of its own, and what it costs.
+
+use std::{
+    fs,
+    io::{self, BufRead, BufReader},
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
+};
+
+/// Clock ticks a second of `/proc/PID/stat`: 100 on every Linux this runs on.
+const TICKS: f64 = 100.0;
+
+/// A running server.
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    child: Option<Child>,
+}
+
+/// Leaves the first core to the server.
+pub(crate) fn pin_to_last_core() {
+    if let Some(core) = core_affinity::get_core_ids().and_then(|cores| cores.last().copied()) {
+        core_affinity::set_for_current(core);
+    }
+}
+
+impl Server {
+    /// Starts `program` on the first core, or takes `host:port` of a server that runs already.
+    pub(crate) fn start(program: &str) -> io::Result<Self> {
+        if let Ok(address) = program.parse() {
+            return Ok(Self { address, child: None });
+        }
+        let arguments =
+            ["-c", "0", program, "--listen", "127.0.0.1:0", "--workers", "1", "--retain-messages", "20000"];
+        let mut child =
+            Command::new("taskset").args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut line = String::new();
+        if let Some(stdout) = child.stdout.take() {
+            BufReader::new(stdout).read_line(&mut line)?;
+        }
+        let told = line.trim().strip_prefix("listening on http://").and_then(|address| address.parse().ok());
+        let Some(address) = told else {
+            let _ = child.kill();
+            return Err(io::Error::other(format!("{program} did not say where it listens, but {line:?}")));
+        };
+        Ok(Self { address, child: Some(child) })
+    }
+
+    /// CPU seconds it has used.
+    pub(crate) fn cpu_seconds(&self) -> Option<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()?)).ok()?;
+        let fields: Vec<&str> = stat.rsplit(") ").next()?.split(' ').collect();
+        let ticks = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
+        Some(ticks / TICKS)
+    }
+
+    /// Its proportional set size, in bytes.
+    pub(crate) fn memory_bytes(&self) -> Option<f64> {
+        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid()?)).ok()?;
+        let line = rollup.lines().find(|line| line.starts_with("Pss:"))?;
+        Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? * 1024.0)
+    }
+
+    fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
