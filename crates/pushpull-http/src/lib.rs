@@ -1,1 +1,37 @@
 //! What pushpull's HTTP adapters share: query, JSON, problems, origins, authorization, metrics, listener.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod body;
+pub mod headers;
+pub mod json;
+mod paths;
+pub mod problem;
+mod query;
+mod transport;
+
+#[cfg(feature = "server")]
+mod auth;
+#[cfg(feature = "server")]
+mod drain;
+#[cfg(feature = "server")]
+mod gate;
+#[cfg(feature = "server")]
+mod metrics;
+#[cfg(feature = "server")]
+mod origin;
+
+pub use body::{Body, BoxError};
+pub use paths::{Paths, Route};
+pub use query::{BatchFormat, Endpoint, Format, KeepAlive, Query, Token, encode_fetch, encode_query};
+pub use transport::Transport;
+
+#[cfg(feature = "server")]
+pub use {
+    auth::{Action, AllowAll, Authorizer},
+    drain::Drain,
+    gate::{
+        ConfigError, ConnectionGuard, Entry, Gate, GateBuilder, Limits, Peer, Refusal, RefusalKind, expired,
+    },
+    metrics::{Exposition, Metrics, Observation, Observed, Rejection},
+    origin::Origins,
+};

@@ -1,0 +1,170 @@
+//! The one nameable response body.
+
+use std::{
+    error::Error,
+    fmt,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+/// An error of any type.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// A response body: empty, whole, or any other body of bytes.
+///
+/// Dropping it ends what it streams.
+#[derive(Default)]
+pub struct Body(Inner);
+
+#[derive(Default)]
+enum Inner {
+    #[default]
+    Empty,
+    Full(Bytes),
+    Stream(Pin<Box<dyn ErasedBody>>),
+}
+
+trait ErasedBody: Send {
+    fn poll_erased(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>>;
+    fn is_done(&self) -> bool;
+    fn hint(&self) -> SizeHint;
+}
+
+impl<B> ErasedBody for B
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send,
+{
+    fn poll_erased(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.poll_frame(cx).map_err(Into::into)
+    }
+
+    fn is_done(&self) -> bool {
+        self.is_end_stream()
+    }
+
+    fn hint(&self) -> SizeHint {
+        self.size_hint()
+    }
+}
+
+impl Body {
+    /// A body of no bytes.
+    pub fn empty() -> Self {
+        Self(Inner::Empty)
+    }
+
+    /// A body of these bytes, in one frame.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self(if bytes.is_empty() { Inner::Empty } else { Inner::Full(bytes) })
+    }
+
+    /// A body that streams what `body` does.
+    pub fn new<B>(body: B) -> Self
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        Self(Inner::Stream(Box::pin(body)))
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let inner = &mut self.get_mut().0;
+        if let Inner::Stream(body) = inner {
+            return body.as_mut().poll_erased(cx);
+        }
+        Poll::Ready(match std::mem::take(inner) {
+            Inner::Full(bytes) => Some(Ok(Frame::data(bytes))),
+            _ => None,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Inner::Empty => true,
+            Inner::Full(_) => false,
+            Inner::Stream(body) => body.is_done(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Inner::Empty => SizeHint::with_exact(0),
+            Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Inner::Stream(body) => body.hint(),
+        }
+    }
+}
+
+impl From<Bytes> for Body {
+    fn from(bytes: Bytes) -> Self {
+        Self::full(bytes)
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        Self::full(text)
+    }
+}
+
+impl From<&'static str> for Body {
+    fn from(text: &'static str) -> Self {
+        Self::full(text)
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Inner::Empty => f.write_str("Body(empty)"),
+            Inner::Full(bytes) => write!(f, "Body({} bytes)", bytes.len()),
+            Inner::Stream(_) => f.write_str("Body(stream)"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body::Body as _;
+    use http_body_util::{BodyExt, StreamBody};
+
+    #[tokio::test]
+    async fn bodies_say_their_size_and_give_their_bytes() {
+        for (body, size, bytes) in [
+            (Body::empty(), Some(0), ""),
+            (Body::full(""), Some(0), ""),
+            (Body::full("abc"), Some(3), "abc"),
+            (Body::new(http_body_util::Full::new(Bytes::from_static(b"abcd"))), Some(4), "abcd"),
+        ] {
+            assert_eq!(body.size_hint().exact(), size);
+            assert_eq!(body.is_end_stream(), size == Some(0));
+            assert_eq!(body.collect().await.unwrap().to_bytes(), bytes);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_in_a_stream_comes_through() {
+        let frames = [Ok(Frame::data(Bytes::from_static(b"x"))), Err(std::io::Error::other("cut"))];
+        let mut body = Body::new(StreamBody::new(futures_util::stream::iter(frames)));
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "x");
+        assert_eq!(body.frame().await.unwrap().unwrap_err().to_string(), "cut");
+    }
+}
