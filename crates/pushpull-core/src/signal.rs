@@ -2,11 +2,19 @@
 
 use std::{
     mem,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicUsize, Ordering, fence},
-    },
+    sync::{Arc as WakerArc, OnceLock},
     task::{Wake, Waker},
+};
+
+#[cfg(pushpull_loom)]
+use loom::sync::{
+    Arc, Mutex, MutexGuard,
+    atomic::{AtomicUsize, Ordering, fence},
+};
+#[cfg(not(pushpull_loom))]
+use std::sync::{
+    Arc, Mutex, MutexGuard,
+    atomic::{AtomicUsize, Ordering, fence},
 };
 
 /// Wakes those who wait for a source's head to rise.
@@ -39,13 +47,13 @@ pub struct Waiter {
 /// waits for [`Signal`]s himself. ([`Waker::noop`] has no identity that could be told reliably.)
 pub fn silent_waker() -> &'static Waker {
     static SILENT: OnceLock<Waker> = OnceLock::new();
-    SILENT.get_or_init(|| Waker::from(Arc::new(Silent)))
+    SILENT.get_or_init(|| Waker::from(WakerArc::new(Silent)))
 }
 
 struct Silent;
 
 impl Wake for Silent {
-    fn wake(self: Arc<Self>) {}
+    fn wake(self: WakerArc<Self>) {}
 }
 
 impl Signal {
@@ -71,7 +79,7 @@ impl Signal {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiters> {
-        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiters.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -132,7 +140,7 @@ impl Drop for Waiter {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(pushpull_loom)))]
 mod tests {
     use std::{
         sync::atomic::AtomicU32,
@@ -202,5 +210,66 @@ mod tests {
         };
         std::future::poll_fn(wait).await;
         thread.join().unwrap();
+    }
+}
+
+/// Every interleaving of a small model: `RUSTFLAGS="--cfg pushpull_loom" cargo test -p pushpull-core --lib loom`.
+#[cfg(all(test, pushpull_loom))]
+mod loom_tests {
+    use std::{future::poll_fn, task::Poll};
+
+    use loom::{future::block_on, sync::atomic::AtomicU64, thread};
+
+    use super::*;
+
+    fn wait_for(signal: Arc<Signal>, head: Arc<AtomicU64>, wanted: u64) {
+        let mut waiter = Waiter::new(signal);
+        block_on(poll_fn(|cx| {
+            if head.load(Ordering::Acquire) < wanted {
+                waiter.register(cx.waker());
+            }
+            if head.load(Ordering::Acquire) >= wanted { Poll::Ready(()) } else { Poll::Pending }
+        }));
+    }
+
+    #[test]
+    fn no_rise_is_missed() {
+        loom::model(|| {
+            let (signal, head) = (Arc::new(Signal::default()), Arc::new(AtomicU64::new(0)));
+            let reader = thread::spawn({
+                let (signal, head) = (signal.clone(), head.clone());
+                move || wait_for(signal, head, 2)
+            });
+            for n in 1..=2 {
+                head.store(n, Ordering::Release);
+                signal.raise();
+            }
+            reader.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_waiter_that_leaves_disturbs_nobody() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(2);
+        model.check(|| {
+            let (signal, head) = (Arc::new(Signal::default()), Arc::new(AtomicU64::new(0)));
+            let mut leaver = Waiter::new(signal.clone());
+            leaver.register(&Waker::from(WakerArc::new(Silent)));
+            let reader = thread::spawn({
+                let (signal, head) = (signal.clone(), head.clone());
+                move || wait_for(signal, head, 1)
+            });
+            let raiser = thread::spawn({
+                let signal = signal.clone();
+                move || {
+                    head.store(1, Ordering::Release);
+                    signal.raise();
+                }
+            });
+            drop(leaver);
+            reader.join().unwrap();
+            raiser.join().unwrap();
+        });
     }
 }
