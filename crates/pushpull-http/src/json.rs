@@ -1,6 +1,8 @@
 //! Events and gaps as JSON (wire contract, section 3), and back.
 
-use std::{borrow::Cow, io::Write};
+mod page;
+
+use std::{borrow::Cow, fmt, io::Write};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -9,6 +11,8 @@ use pushpull_core::{
 };
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+
+pub use page::{page_json, parse_page};
 
 /// The kept encoding of [`event_json`].
 pub static JSON: FormatKey = FormatKey::new("json");
@@ -45,12 +49,12 @@ pub fn write_string(text: &str, out: &mut Vec<u8>) {
 }
 
 fn write_event(event: &Event, out: &mut Vec<u8>) {
-    write_cursor(r#"{"topic":""#, event.topic(), out);
-    write_cursor(r#"","cursor":""#, &event.cursor(), out);
+    write_value(r#"{"topic":""#, event.topic(), out);
+    write_value(r#"","cursor":""#, &event.cursor(), out);
     match event.prev() {
         Prev::First => out.extend(br#"","prev":null,"#),
         Prev::At(cursor) => {
-            write_cursor(r#"","prev":""#, &cursor, out);
+            write_value(r#"","prev":""#, &cursor, out);
             out.extend(br#"","#);
         }
         Prev::Unknown => out.extend(br#"","#),
@@ -66,7 +70,7 @@ fn write_event(event: &Event, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-fn write_cursor(before: &str, value: &dyn std::fmt::Display, out: &mut Vec<u8>) {
+fn write_value(before: &str, value: &dyn fmt::Display, out: &mut Vec<u8>) {
     let _ = write!(out, "{before}{value}");
 }
 
@@ -140,9 +144,17 @@ where
 pub fn parse_item(text: &[u8]) -> Result<Item, Problem> {
     let wire: Wire<'_> = serde_json::from_slice(text)
         .map_err(|error| Problem::new(ErrorKind::Protocol, format!("no event and no gap: {error}")))?;
-    match wire.gap {
-        Some(gap) => Ok(Item::Gap(gap)),
-        None => parse_event(wire).map(Item::Event),
+    wire.try_into()
+}
+
+impl TryFrom<Wire<'_>> for Item {
+    type Error = Problem;
+
+    fn try_from(wire: Wire<'_>) -> Result<Self, Problem> {
+        match wire.gap {
+            Some(gap) => Ok(Self::Gap(gap)),
+            None => parse_event(wire).map(Self::Event),
+        }
     }
 }
 
@@ -203,4 +215,204 @@ pub fn parse_payload(
 
 fn kind_of(content_type: &str) -> PayloadKind {
     Message::new(Bytes::new()).with_content_type(content_type.to_owned()).payload_kind()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use pushpull_core::{EncodingAccount, Epoch, GapReason};
+
+    fn at(text: &str) -> Cursor {
+        text.parse().unwrap()
+    }
+
+    fn parts(prev: Prev, message: Message) -> EventParts {
+        EventParts {
+            topic: "quotes.AAPL".parse().unwrap(),
+            cursor: at("6qz3k1-1042"),
+            prev,
+            time_ms: 1_763_848_800_123,
+            message,
+        }
+    }
+
+    fn json(text: &'static str) -> Message {
+        Message::new(text).with_content_type("application/json")
+    }
+
+    fn written(event: &Event) -> String {
+        String::from_utf8(event_json(event).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn the_contracts_own_examples_are_met_to_the_byte() {
+        let message = json(r#"{"px":189.3}"#).with_name("trade").with_key("AAPL");
+        let event = Event::new(parts(Prev::At(at("6qz3k1-1038")), message));
+        assert_eq!(
+            written(&event),
+            concat!(
+                r#"{"topic":"quotes.AAPL","cursor":"6qz3k1-1042","prev":"6qz3k1-1038","time":1763848800123,"#,
+                r#""event":"trade","key":"AAPL","type":"application/json","data":{"px":189.3}}"#
+            )
+        );
+        let gap = Gap::new(at("6qz3k1-10"), at("6qz3k1-900"), at("6qz3k1-10"), GapReason::Evicted);
+        assert_eq!(
+            gap_json(&gap),
+            r#"{"gap":{"after":"6qz3k1-10","before":"6qz3k1-900","cursor":"6qz3k1-10","reason":"evicted"}}"#
+        );
+    }
+
+    #[test]
+    fn members_come_and_go() {
+        const HEAD: &str = r#"{"topic":"quotes.AAPL","cursor":"6qz3k1-1042","#;
+        let plain = |prev, message| Event::new(parts(prev, message));
+        let binary = || Message::new(&b"\xff\x00\x01\x02"[..]);
+        let text = || Message::text("l\u{e4}uft \"so\"\n\u{2028}\u{1}");
+        for (event, rest) in [
+            (
+                plain(Prev::First, json("null")),
+                r#""prev":null,"time":1763848800123,"type":"application/json","data":null}"#,
+            ),
+            (
+                plain(Prev::Unknown, json(r#"{ "a" : 1.0, "a":1e400 }"#)),
+                r#""time":1763848800123,"type":"application/json","data":{ "a" : 1.0, "a":1e400 }}"#,
+            ),
+            (
+                plain(Prev::First, json("1").with_key("k\"")).shown(View::Snapshot),
+                r#""time":1763848800123,"key":"k\"","snapshot":true,"type":"application/json","data":1}"#,
+            ),
+            (
+                plain(Prev::First, json("1").with_name("n")).shown(View::Thinned),
+                r#""time":1763848800123,"event":"n","type":"application/json","data":1}"#,
+            ),
+            (
+                plain(Prev::Unknown, text()),
+                "\"time\":1763848800123,\"type\":\"text/plain; charset=utf-8\",\"data\":\"l\u{e4}uft \\\"so\\\"\\n\u{2028}\\u0001\"}",
+            ),
+            (
+                plain(Prev::Unknown, binary()),
+                r#""time":1763848800123,"type":"application/octet-stream","data64":"/wABAg=="}"#,
+            ),
+            (
+                plain(Prev::Unknown, binary().with_content_type("text/plain")),
+                r#""time":1763848800123,"type":"text/plain","data64":"/wABAg=="}"#,
+            ),
+            (
+                plain(Prev::Unknown, Message::new("")),
+                r#""time":1763848800123,"type":"application/octet-stream","data64":""}"#,
+            ),
+            (
+                plain(Prev::Unknown, json("")),
+                r#""time":1763848800123,"type":"application/json","data64":""}"#,
+            ),
+            (
+                plain(Prev::Unknown, Message::new("").with_content_type("text/x")),
+                r#""time":1763848800123,"type":"text/x","data":""}"#,
+            ),
+        ] {
+            assert_eq!(written(&event), format!("{HEAD}{rest}"));
+        }
+    }
+
+    #[test]
+    fn only_the_plain_view_is_kept() {
+        let account = EncodingAccount::default();
+        let event = Event::keeping_encodings(parts(Prev::First, json("1")), account.clone());
+        let first = event_json(&event);
+        assert_eq!((event_json(&event).as_ptr(), account.bytes()), (first.as_ptr(), first.len() as u64));
+        assert!(written(&event.clone().shown(View::Snapshot)).contains(r#""snapshot":true"#));
+        assert_eq!(account.bytes(), first.len() as u64);
+    }
+
+    #[test]
+    fn unknown_members_are_ignored_and_others_told_apart() {
+        let text = r#"{"x":{"y":[1]},"topic":"a","cursor":"e-1","prev":null,"time":1,"type":"a/b+json","data":null,"z":0}"#;
+        let Item::Event(event) = parse_item(text.as_bytes()).unwrap() else { panic!("an event") };
+        assert_eq!((event.prev(), &event.payload()[..]), (Prev::First, &b"null"[..]));
+        let escaped = r#"{"topic":"\u0061","cursor":"e-1","time":1,"type":"text/plain","data":"\u00e4\n"}"#;
+        let Item::Event(event) = parse_item(escaped.as_bytes()).unwrap() else { panic!("an event") };
+        assert_eq!((event.prev(), &event.payload()[..]), (Prev::Unknown, "\u{e4}\n".as_bytes()));
+        let Item::Gap(gap) =
+            parse_item(br#"{"gap":{"after":"e-1","before":"e-2","cursor":"e-1","reason":"reset","more":1}}"#)
+                .unwrap()
+        else {
+            panic!("a gap")
+        };
+        assert_eq!((gap.reason, gap.before), (GapReason::Reset, at("e-2")));
+    }
+
+    #[test]
+    fn what_is_no_item_is_refused() {
+        for bad in [
+            "",
+            "1",
+            "{}",
+            "[]",
+            "\u{feff}{}",
+            r#"{"gap":{}}"#,
+            r#"{"gap":{"after":"e-1","before":"e-2","cursor":"e-1","reason":"new"}}"#,
+            r#"{"topic":"a","cursor":"e-1","time":1,"type":"a/b"}"#,
+            r#"{"topic":"a","cursor":"e-1","time":1,"data":1}"#,
+            r#"{"topic":"a","cursor":"e-1","time":1,"type":"a/b","data":"x"}"#,
+            r#"{"topic":"a","cursor":"e-1","time":1,"type":"text/a","data":1}"#,
+            r#"{"topic":"a","cursor":"e-1","time":1,"type":"text/a","data":"1","data64":""}"#,
+            r#"{"topic":"a","cursor":"e-1","time":1,"type":"a/b","data64":"?"}"#,
+            r#"{"topic":"a b","cursor":"e-1","time":1,"type":"a/json","data64":""}"#,
+            r#"{"topic":"a","cursor":"1","time":1,"type":"a/b","data64":""}"#,
+            r#"{"topic":"a","cursor":"e-1","time":-1,"type":"a/b","data64":""}"#,
+            r#"{"cursor":"e-1","time":1,"type":"a/b","data64":""}"#,
+            r#"{"topic":"a","time":1,"type":"a/b","data64":""}"#,
+            r#"{"topic":"a","cursor":"e-1","type":"a/b","data64":""}"#,
+        ] {
+            let refused = parse_item(bad.as_bytes());
+            assert_eq!(refused.map(|_| ()).unwrap_err().kind(), ErrorKind::Protocol, "{bad}");
+        }
+        let broken = parse_item(b"{\"topic\":\"\xff\"}");
+        assert_eq!(broken.map(|_| ()).unwrap_err().kind(), ErrorKind::Protocol);
+    }
+
+    fn payloads() -> impl Strategy<Value = Message> {
+        prop_oneof![
+            any::<Vec<u8>>().prop_map(Message::new),
+            any::<String>().prop_map(Message::text),
+            any::<String>().prop_map(|text| Message::json(&text).unwrap()),
+            any::<Vec<u8>>().prop_map(|bytes| Message::new(bytes).with_content_type("text/plain")),
+            any::<(f64, Vec<Option<i64>>)>().prop_map(|value| Message::json(&value).unwrap()),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(
+            message in payloads(),
+            name in proptest::option::of("[^\\p{C}]{1,16}"),
+            key in proptest::option::of("\\PC{1,32}"),
+            prev in prop_oneof![
+                Just(Prev::First),
+                Just(Prev::Unknown),
+                any::<u64>().prop_map(|seq| Prev::At(Cursor::new(Epoch::from_random(9), seq))),
+            ],
+            snapshot: bool,
+        ) {
+            let message = name.iter().fold(message, |m, name| m.with_name(name.as_str()));
+            let message = key.iter().fold(message, |m, key| m.with_key(key.as_str()));
+            let view = if snapshot { View::Snapshot } else { View::Plain };
+            let event = Event::new(parts(prev, message)).shown(view);
+            let text = event_json(&event);
+            prop_assert!(!text.contains(&b'\n'));
+            let Item::Event(read) = parse_item(&text).unwrap() else { panic!("an event") };
+            prop_assert_eq!(read.payload(), event.payload());
+            prop_assert_eq!(read.payload_kind(), event.payload_kind());
+            prop_assert_eq!(read.content_type(), event.content_type());
+            prop_assert_eq!((read.name(), read.key()), (event.name(), event.key()));
+            prop_assert_eq!((read.prev(), read.view()), (event.prev(), event.view()));
+            prop_assert_eq!(event_json(&read), text);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text: Vec<u8>) {
+            let _ = parse_item(&text);
+        }
+    }
 }

@@ -52,7 +52,6 @@ impl Pairs {
             StartAt::After(cursor) => self.pair("after", cursor),
             StartAt::Start(Start::Latest) => {}
             StartAt::Start(start) => self.pair("start", start.as_str()),
-            _ => {}
         }
         if overflow != Overflow::default() {
             self.pair("overflow", overflow.as_str());
