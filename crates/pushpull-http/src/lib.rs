@@ -11,6 +11,8 @@ mod transport;
 
 #[cfg(feature = "server")]
 mod auth;
+#[cfg(feature = "client")]
+mod client;
 #[cfg(feature = "server")]
 mod drain;
 #[cfg(feature = "server")]
@@ -25,6 +27,8 @@ pub use paths::{Paths, Route};
 pub use query::{BatchFormat, Endpoint, Format, KeepAlive, Query, Token, encode_fetch, encode_query};
 pub use transport::Transport;
 
+#[cfg(feature = "client")]
+pub use client::{Answer, BaseUrl, HttpClient, HttpProducer, RequestError};
 #[cfg(feature = "server")]
 pub use {
     auth::{Action, AllowAll, Authorizer},
