@@ -112,6 +112,17 @@ impl http_body::Body for Body {
     }
 }
 
+/// What answers a `HEAD`: the same without the body, which is dropped, and with its length if that is known
+/// (RFC 9110, 9.3.2).
+#[cfg(feature = "server")]
+pub(crate) fn without_body(mut response: http::Response<Body>) -> http::Response<Body> {
+    let body = std::mem::take(response.body_mut());
+    if let Some(length @ 1..) = http_body::Body::size_hint(&body).exact() {
+        response.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
+    }
+    response
+}
+
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
         Self::full(bytes)

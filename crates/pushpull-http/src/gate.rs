@@ -9,7 +9,9 @@ use std::{sync::Arc, time::Duration};
 use http::{HeaderValue, Method, Response, header::AUTHORIZATION, request::Parts};
 use pushpull_core::{Context, ErrorKind, Problem, Topics};
 
-use crate::{Action, Authorizer, Body, Drain, Endpoint, Metrics, Origins, Query, Rejection, origin};
+use crate::{
+    Action, Authorizer, Body, Drain, Endpoint, Metrics, Origins, Query, Rejection, body::without_body, origin,
+};
 
 pub use builder::{ConfigError, GateBuilder, Limits, Peer};
 pub use guard::ConnectionGuard;
@@ -116,7 +118,7 @@ impl Gate {
         let origin = checked.as_ref().ok().cloned().flatten();
         self.admit(request, endpoint, checked).await.map_err(|mut refusal| {
             self.count(&refusal);
-            refusal.see(request, origin);
+            refusal.see(request, endpoint, origin);
             refusal
         })
     }
@@ -235,10 +237,7 @@ impl Entry {
     /// Adds the CORS headers; drops the body in answer to a `HEAD`.
     pub fn finish(&self, mut response: Response<Body>) -> Response<Body> {
         origin::insert_cors(response.headers_mut(), self.origin.as_ref());
-        if self.is_head {
-            *response.body_mut() = Body::empty();
-        }
-        response
+        if self.is_head { without_body(response) } else { response }
     }
 
     /// Returns when the identity of who asks ceases to hold; never if it does not.

@@ -21,6 +21,10 @@ mod gate;
 mod metrics;
 #[cfg(feature = "server")]
 mod origin;
+#[cfg(feature = "server")]
+mod status;
+#[cfg(feature = "server")]
+mod topics;
 
 pub use body::{Body, BoxError};
 pub use paths::{Paths, Route};
@@ -38,4 +42,6 @@ pub use {
     },
     metrics::{Exposition, Metrics, Observation, Observed, Rejection},
     origin::Origins,
+    status::StatusService,
+    topics::TopicService,
 };

@@ -1,5 +1,6 @@
 //! The counters of the wire contract, section 7.
 
+mod process;
 mod text;
 
 use std::{
@@ -84,6 +85,8 @@ pub struct Observation {
     pub topics: u64,
     /// Whether the engine is up.
     pub engine_up: bool,
+    /// The engine's name: `memory`, `disk`, ...
+    pub engine: &'static str,
 }
 
 /// A source that can be looked at.
@@ -103,9 +106,16 @@ pub trait Observed: Send + Sync + 'static {
 }
 
 impl Observation {
-    /// All its gauges.
+    /// All its gauges, of an engine without a name.
     pub fn new(retained_events: u64, retained_bytes: u64, topics: u64, engine_up: bool) -> Self {
-        Self { retained_events, retained_bytes, topics, engine_up }
+        Self { retained_events, retained_bytes, topics, engine_up, engine: "" }
+    }
+
+    /// The same, of the engine of that name.
+    #[must_use]
+    pub fn of_engine(mut self, name: &'static str) -> Self {
+        self.engine = name;
+        self
     }
 }
 

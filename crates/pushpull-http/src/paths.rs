@@ -30,8 +30,10 @@ pub enum Route<'a> {
     Topic(&'a str),
     /// `/metrics`
     Metrics,
-    /// `/health` and `/health/live`
+    /// `/health`
     Health,
+    /// `/health/live`
+    HealthLive,
 }
 
 impl Paths {
@@ -54,7 +56,8 @@ impl Paths {
             "/longpoll" => Some(Route::Longpoll),
             "/poll" => Some(Route::Poll),
             "/metrics" => Some(Route::Metrics),
-            "/health" | "/health/live" => Some(Route::Health),
+            "/health" => Some(Route::Health),
+            "/health/live" => Some(Route::HealthLive),
             rest => rest.strip_prefix("/topics/").map(Route::Topic),
         }
     }
@@ -74,7 +77,7 @@ mod tests {
             ("/poll", Some(Route::Poll)),
             ("/metrics", Some(Route::Metrics)),
             ("/health", Some(Route::Health)),
-            ("/health/live", Some(Route::Health)),
+            ("/health/live", Some(Route::HealthLive)),
             ("/topics/a%2Fb", Some(Route::Topic("a%2Fb"))),
             ("/topics/a/b", Some(Route::Topic("a/b"))),
             ("/topics/", Some(Route::Topic(""))),

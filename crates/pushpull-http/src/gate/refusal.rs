@@ -7,11 +7,13 @@ use http::{
     header::{ALLOW, WWW_AUTHENTICATE},
     request::Parts,
 };
-use pushpull_core::{ErrorKind, Problem, Retry};
+use pushpull_core::{ErrorKind, Outcome, Problem, Retry};
 
 use crate::{
-    Body, origin,
-    problem::{problem_response_as, status},
+    Body, Endpoint,
+    body::without_body,
+    origin,
+    problem::{problem_response_as, publish_status, status},
 };
 
 /// A request that was not let in.
@@ -25,6 +27,7 @@ pub struct Refusal {
     origin: Option<HeaderValue>,
     allow: Option<&'static str>,
     status: StatusCode,
+    outcome: Option<Outcome>,
     has_token: bool,
     is_head: bool,
     answer: Option<Box<Response<Body>>>,
@@ -57,6 +60,7 @@ impl Refusal {
             origin: None,
             allow: None,
             status,
+            outcome: None,
             has_token: false,
             is_head: false,
             answer: None,
@@ -100,7 +104,13 @@ impl Refusal {
         self
     }
 
-    pub(super) fn see(&mut self, request: &Parts, origin: Option<HeaderValue>) {
+    pub(super) fn see(&mut self, request: &Parts, endpoint: Endpoint, origin: Option<HeaderValue>) {
+        if endpoint == Endpoint::Publish {
+            self.outcome = Some(Outcome::NotApplied);
+            if self.kind == RefusalKind::Request {
+                self.status = publish_status(&self.problem);
+            }
+        }
         self.origin = origin;
         self.is_head = request.method == Method::HEAD;
     }
@@ -116,17 +126,14 @@ impl Refusal {
     /// Adds the CORS headers of this request to another answer than [`Refusal::into_response`].
     pub fn finish(&self, mut response: Response<Body>) -> Response<Body> {
         origin::insert_cors(response.headers_mut(), self.origin.as_ref());
-        if self.is_head {
-            *response.body_mut() = Body::empty();
-        }
-        response
+        if self.is_head { without_body(response) } else { response }
     }
 
     /// The response that says it.
     pub fn into_response(mut self) -> Response<Body> {
         let mut response = match self.answer.take() {
             Some(answer) => *answer,
-            None => problem_response_as(self.status, &self.problem, None),
+            None => problem_response_as(self.status, &self.problem, self.outcome),
         };
         let headers = response.headers_mut();
         if let Some(allow) = self.allow {

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, sync::atomic::Ordering::Relaxed};
 
-use super::{BUCKETS, Metrics, Observation, Rejection};
+use super::{BUCKETS, Metrics, Observation, Rejection, process::Process};
 use crate::Transport;
 use pushpull_core::GapReason;
 
@@ -36,6 +36,9 @@ impl Metrics {
             page.observed(observed);
         }
         self.render_histogram(&mut page);
+        if let Some(process) = Process::look() {
+            page.process(&process);
+        }
         page.family("pushpull_build_info", "gauge", "The version that runs.");
         page.labelled("pushpull_build_info", "version", env!("CARGO_PKG_VERSION"), 1);
         if format == Exposition::OpenMetrics {
@@ -118,6 +121,17 @@ impl Page {
         self.gauge("pushpull_retained_bytes", "Bytes retained.", observed.retained_bytes);
         self.gauge("pushpull_topics", "Topics known.", observed.topics);
         self.gauge("pushpull_engine_up", "Whether the engine is up.", observed.engine_up.into());
+    }
+
+    fn process(&mut self, process: &Process) {
+        self.family("process_cpu_seconds", "counter", "CPU time used, user and system.");
+        self.line(format_args!("process_cpu_seconds_total {:?}", process.cpu_seconds));
+        self.gauge("process_resident_memory_bytes", "Resident memory.", process.resident_bytes);
+        self.gauge("process_virtual_memory_bytes", "Virtual memory.", process.virtual_bytes);
+        self.gauge("process_open_fds", "Open file descriptors.", process.open_fds);
+        if let Some(most) = process.max_fds {
+            self.gauge("process_max_fds", "Most file descriptors that may be open.", most);
+        }
     }
 
     fn line(&mut self, text: std::fmt::Arguments<'_>) {
