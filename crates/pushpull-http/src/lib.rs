@@ -18,6 +18,8 @@ mod drain;
 #[cfg(feature = "server")]
 mod gate;
 #[cfg(feature = "server")]
+mod listener;
+#[cfg(feature = "server")]
 mod metrics;
 #[cfg(feature = "server")]
 mod origin;
@@ -31,6 +33,9 @@ pub use paths::{Paths, Route};
 pub use query::{BatchFormat, Endpoint, Format, KeepAlive, Query, Token, encode_fetch, encode_query};
 pub use transport::Transport;
 
+#[cfg(all(feature = "tls", feature = "server"))]
+mod tls;
+
 #[cfg(feature = "client")]
 pub use client::{Answer, BaseUrl, HttpClient, HttpProducer, RequestError};
 #[cfg(feature = "server")]
@@ -40,8 +45,12 @@ pub use {
     gate::{
         ConfigError, ConnectionGuard, Entry, Gate, GateBuilder, Limits, Peer, Refusal, RefusalKind, expired,
     },
+    listener::{Incomings, Listener, ListenerConfig},
     metrics::{Exposition, Metrics, Observation, Observed, Rejection},
     origin::Origins,
     status::StatusService,
     topics::TopicService,
 };
+
+#[cfg(all(feature = "tls", feature = "server"))]
+pub use tls::TlsConfig;

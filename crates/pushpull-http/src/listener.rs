@@ -1,0 +1,233 @@
+//! One port for everything: HTTP/1.1 with upgrades, HTTP/2, and TLS.
+
+mod connection;
+mod host;
+mod socket;
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower_service::Service;
+
+#[cfg(feature = "tls")]
+use crate::TlsConfig;
+use crate::{Body, Drain};
+
+/// How long `accept` rests after a failure such as too many open files.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// A request as a [`Listener`] hands it to its service. Its extensions bear the [`Peer`](crate::Peer).
+pub type Incomings = Request<Incoming>;
+
+/// Limits of a [`Listener`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ListenerConfig {
+    /// Most sockets at once, those of streams included; more are closed as soon as accepted. Default: 16,384.
+    pub sockets: usize,
+    /// How long a new connection may take for its first byte, and for its TLS handshake. Default: 10 s.
+    pub first_byte: Duration,
+    /// How long a request's head may take, and an HTTP/1.1 connection may rest between two requests.
+    /// Default: 30 s.
+    pub head: Duration,
+    /// Most bytes of a request's head, at least 8 KiB; a larger one is answered with 431. Default: 16 KiB.
+    pub head_bytes: usize,
+    /// Most requests at once on an HTTP/2 connection. Default: 200.
+    pub streams: u32,
+    /// How long written bytes may stay unacknowledged before the peer counts as dead. Default: 30 s.
+    pub user_timeout: Duration,
+}
+
+impl Default for ListenerConfig {
+    fn default() -> Self {
+        Self {
+            sockets: 16_384,
+            first_byte: Duration::from_secs(10),
+            head: Duration::from_secs(30),
+            head_bytes: 16 * 1024,
+            streams: 200,
+            user_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+impl ListenerConfig {
+    /// Sets the most sockets at once.
+    #[must_use]
+    pub fn with_sockets(mut self, sockets: usize) -> Self {
+        self.sockets = sockets;
+        self
+    }
+
+    /// Sets how long a first byte, and a head, may take.
+    #[must_use]
+    pub fn with_times(mut self, first_byte: Duration, head: Duration) -> Self {
+        (self.first_byte, self.head) = (first_byte, head);
+        self
+    }
+}
+
+/// A bound port.
+#[derive(Debug)]
+pub struct Listener {
+    tcp: TcpListener,
+    config: ListenerConfig,
+    #[cfg(feature = "tls")]
+    tls: Option<TlsConfig>,
+}
+
+/// What a listener's connections share.
+struct Shared<S> {
+    service: S,
+    config: ListenerConfig,
+    drain: Drain,
+    kill: CancellationToken,
+    open: AtomicUsize,
+    #[cfg(feature = "tls")]
+    tls: Option<TlsConfig>,
+}
+
+impl Listener {
+    /// Binds `address`; port 0 picks a free one.
+    ///
+    /// # Errors
+    /// As binding does.
+    pub async fn bind(address: impl ToSocketAddrs) -> io::Result<Self> {
+        Ok(Self::from_tcp(TcpListener::bind(address).await?))
+    }
+
+    /// Takes a bound socket over.
+    pub fn from_tcp(tcp: TcpListener) -> Self {
+        Self {
+            tcp,
+            config: ListenerConfig::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+
+    /// Sets the limits.
+    #[must_use]
+    pub fn with_config(mut self, config: ListenerConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Takes TLS alone, HTTP/2 or HTTP/1.1 by ALPN.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn with_tls(mut self, tls: TlsConfig) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// The bound address.
+    ///
+    /// # Errors
+    /// As the socket does.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
+    /// Serves until `shutdown` is done; then stops accepting, begins `drain`, and returns when every connection
+    /// has ended, or been cut off after `limit`. `true` if all ended by themselves.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops accepting; connections go on until they end.
+    pub async fn serve<S>(
+        self,
+        service: S,
+        drain: Drain,
+        shutdown: impl Future<Output = ()>,
+        limit: Duration,
+    ) -> bool
+    where
+        S: Service<Incomings, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+        S::Future: Send,
+    {
+        let shared = Arc::new(Shared {
+            service,
+            config: self.config,
+            drain: drain.clone(),
+            kill: CancellationToken::new(),
+            open: AtomicUsize::new(0),
+            #[cfg(feature = "tls")]
+            tls: self.tls,
+        });
+        let tracker = TaskTracker::new();
+        tokio::select! {
+            () = accept(&self.tcp, &shared, &tracker) => {}
+            () = shutdown => {}
+        }
+        drop(self.tcp);
+        drain.begin();
+        tracker.close();
+        let ended = async {
+            drain.idle().await;
+            tracker.wait().await;
+        };
+        let clean = tokio::time::timeout(limit, ended).await.is_ok();
+        if !clean {
+            drain.abort();
+            shared.kill.cancel();
+            tracker.wait().await;
+        }
+        clean
+    }
+}
+
+async fn accept<S>(tcp: &TcpListener, shared: &Arc<Shared<S>>, tracker: &TaskTracker)
+where
+    S: Service<Incomings, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    loop {
+        match tcp.accept().await {
+            Ok((stream, peer)) => take(stream, peer, shared, tracker),
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept");
+                tokio::time::sleep(ACCEPT_REST).await;
+            }
+        }
+    }
+}
+
+fn take<S>(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared<S>>, tracker: &TaskTracker)
+where
+    S: Service<Incomings, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    if shared.open.fetch_add(1, Ordering::Relaxed) >= shared.config.sockets {
+        shared.open.fetch_sub(1, Ordering::Relaxed);
+        return;
+    }
+    let shared = shared.clone();
+    tracker.spawn(async move {
+        socket::tune(&stream, &shared.config);
+        tokio::select! {
+            () = shared.kill.cancelled() => {}
+            () = connection::serve(stream, peer, &shared) => {}
+        }
+        shared.open.fetch_sub(1, Ordering::Relaxed);
+    });
+}
+
+/// Whether an error of `accept` is that connection's alone, and the next may be accepted at once.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}

@@ -1,0 +1,138 @@
+//! One accepted connection.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::future::{Either, Ready};
+use http::Response;
+use hyper::{
+    rt::{Read, Write},
+    server::conn::{http1, http2},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{net::TcpStream, time::timeout};
+use tower_service::Service;
+
+use super::{Incomings, Shared, host};
+use crate::{Body, Drain, Peer, problem::problem_response};
+
+/// What HTTP/2 with prior knowledge begins with (RFC 9113, 3.4).
+const PREFACE: &[u8; 4] = b"PRI ";
+/// How long to wait before looking again at a preface that came in part.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// Bytes of an HTTP/2 stream's answers that are held unsent.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Time between two pings of an HTTP/2 connection, and for their answer.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+pub(super) async fn serve<S>(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared<S>>)
+where
+    S: Service<Incomings, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    #[cfg(feature = "tls")]
+    if let Some(tls) = &shared.tls {
+        let accepted = timeout(shared.config.first_byte, tls.acceptor().accept(stream)).await;
+        if let Ok(Ok(stream)) = accepted {
+            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            talk(TokioIo::new(stream), is_http2, peer, shared).await;
+        }
+        return;
+    }
+    let sniffed = tokio::select! {
+        sniffed = timeout(shared.config.first_byte, sniff(&stream)) => sniffed,
+        () = shared.drain.cancelled() => return,
+    };
+    if let Ok(Ok(is_http2)) = sniffed {
+        talk(TokioIo::new(stream), is_http2, peer, shared).await;
+    }
+}
+
+/// Whether the peer speaks HTTP/2 with prior knowledge. What was looked at stays in the socket.
+async fn sniff(stream: &TcpStream) -> io::Result<bool> {
+    let mut start = [0u8; PREFACE.len()];
+    loop {
+        match stream.peek(&mut start).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            seen if start[..seen] != PREFACE[..seen] => return Ok(false),
+            4 => return Ok(true),
+            _ => tokio::time::sleep(LOOK_AGAIN).await,
+        }
+    }
+}
+
+async fn talk<S, I>(io: I, is_http2: bool, peer: SocketAddr, shared: &Arc<Shared<S>>)
+where
+    S: Service<Incomings, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    I: Read + Write + Unpin + Send + 'static,
+{
+    let service = Checked { service: shared.service.clone(), peer };
+    let service = hyper::service::service_fn(move |request| service.clone().call(request));
+    let config = &shared.config;
+    let ended = if is_http2 {
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2.timer(TokioTimer::new()).enable_connect_protocol().keep_alive_interval(KEEP_ALIVE);
+        http2.keep_alive_timeout(KEEP_ALIVE).max_concurrent_streams(config.streams);
+        http2
+            .max_send_buf_size(SEND_BUFFER)
+            .max_header_list_size(config.head_bytes.try_into().unwrap_or(u32::MAX));
+        until_drained(
+            http2.serve_connection(io, service),
+            http2::Connection::graceful_shutdown,
+            &shared.drain,
+        )
+        .await
+    } else {
+        let mut http1 = http1::Builder::new();
+        http1
+            .timer(TokioTimer::new())
+            .header_read_timeout(config.head)
+            .max_buf_size(config.head_bytes.max(8192));
+        let connection = http1.serve_connection(io, service).with_upgrades();
+        until_drained(connection, http1::UpgradeableConnection::graceful_shutdown, &shared.drain).await
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, %peer, "a connection ended early");
+    }
+}
+
+/// Runs `connection`, and has it end after the answers under way once a drain begins.
+async fn until_drained<C: Future>(connection: C, end: impl FnOnce(Pin<&mut C>), drain: &Drain) -> C::Output {
+    let mut connection = pin!(connection);
+    tokio::select! {
+        output = &mut connection => return output,
+        () = drain.cancelled() => end(connection.as_mut()),
+    }
+    connection.await
+}
+
+/// Checks what every request owes, and notes its peer.
+#[derive(Clone)]
+struct Checked<S> {
+    service: S,
+    peer: SocketAddr,
+}
+
+impl<S> Checked<S>
+where
+    S: Service<Incomings, Response = Response<Body>, Error = Infallible>,
+{
+    fn call(
+        mut self,
+        mut request: Incomings,
+    ) -> Either<Ready<Result<Response<Body>, Infallible>>, S::Future> {
+        if let Err(problem) = host::check(&request) {
+            return Either::Left(futures_util::future::ready(Ok(problem_response(&problem, None))));
+        }
+        request.extensions_mut().insert(Peer(self.peer));
+        Either::Right(self.service.call(request))
+    }
+}
