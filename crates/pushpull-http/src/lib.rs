@@ -17,6 +17,8 @@ mod client;
 mod drain;
 #[cfg(feature = "server")]
 mod gate;
+#[cfg(feature = "jwt")]
+mod jwt;
 #[cfg(feature = "server")]
 mod listener;
 #[cfg(feature = "server")]
@@ -25,6 +27,8 @@ mod metrics;
 mod origin;
 #[cfg(feature = "server")]
 mod status;
+#[cfg(all(feature = "tls", feature = "server"))]
+mod tls;
 #[cfg(feature = "server")]
 mod topics;
 
@@ -32,9 +36,6 @@ pub use body::{Body, BoxError};
 pub use paths::{Paths, Route};
 pub use query::{BatchFormat, Endpoint, Format, KeepAlive, Query, Token, encode_fetch, encode_query};
 pub use transport::Transport;
-
-#[cfg(all(feature = "tls", feature = "server"))]
-mod tls;
 
 #[cfg(feature = "client")]
 pub use client::{Answer, BaseUrl, HttpClient, HttpProducer, RequestError};
@@ -54,3 +55,5 @@ pub use {
 
 #[cfg(all(feature = "tls", feature = "server"))]
 pub use tls::TlsConfig;
+#[cfg(feature = "jwt")]
+pub use jwt::{JwtAuthorizer, KeyError};
