@@ -298,3 +298,6 @@ impl std::fmt::Debug for Gate {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,3 +108,147 @@ pub(crate) fn insert_text(headers: &mut HeaderMap, name: HeaderName, text: &str)
         headers.insert(name, value);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn headers(name: &HeaderName, values: &[&[u8]]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(name, HeaderValue::from_bytes(value).unwrap());
+        }
+        headers
+    }
+
+    fn cursor(text: &str) -> Cursor {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_malformed_last_event_id_is_an_unknown_place_and_an_empty_one_none() {
+        for (value, expected) in [
+            (&b"6qz3k1-1042"[..], Some(cursor("6qz3k1-1042"))),
+            (b" 6qz3k1-1042 ", Some(cursor("6qz3k1-1042"))),
+            (b"", None),
+            (b"  ", None),
+            (b"1042", Some(Cursor::UNKNOWN)),
+            (b"6qz3k1-01042", Some(Cursor::UNKNOWN)),
+            (b"\xc3\xa4-1", Some(Cursor::UNKNOWN)),
+            (b"\xff", Some(Cursor::UNKNOWN)),
+        ] {
+            assert_eq!(last_event_id(&headers(&LAST_EVENT_ID, &[value])), expected, "{value:?}");
+        }
+        assert_eq!(last_event_id(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn a_poll_takes_one_tag_that_is_a_cursor() {
+        let read = |values: &[&[u8]]| {
+            if_none_match(&headers(&IF_NONE_MATCH, values))
+                .map_err(|problem| problem.parameter().map(str::to_owned))
+        };
+        assert_eq!(read(&[]), Ok(None));
+        for value in [&b"\"e-1\""[..], b"W/\"e-1\"", b" \"e-1\" "] {
+            assert_eq!(read(&[value]), Ok(Some(cursor("e-1"))), "{value:?}");
+        }
+        for bad in [
+            &b"*"[..],
+            b"",
+            b"e-1",
+            b"\"e-1",
+            b"\"\"",
+            b"\"",
+            b"\"x\"",
+            b"w/\"e-1\"",
+            b"\"e-1\", \"e-2\"",
+            b"W/W/\"e-1\"",
+            b"\"\xff\"",
+        ] {
+            assert_eq!(read(&[bad]), Err(Some("If-None-Match".into())), "{bad:?}");
+        }
+        assert_eq!(read(&[b"\"e-1\"", b"\"e-1\""]), Err(Some("If-None-Match".into())));
+    }
+
+    #[test]
+    fn tags_are_compared_weakly() {
+        for (values, expected) in [
+            (&[&b"\"e-1\""[..]][..], true),
+            (&[b"W/\"e-1\""], true),
+            (&[b"*"], true),
+            (&[b"\"x\", W/\"e-1\",\"y\""], true),
+            (&[b"\"x\"", b"\"e-1\""], true),
+            (&[b"\xff", b"\"e-1\""], true),
+            (&[b"\"e-10\""], false),
+            (&[b"e-1"], false),
+            (&[b""], false),
+            (&[], false),
+        ] {
+            assert_eq!(
+                is_none_match(&headers(&IF_NONE_MATCH, values), cursor("e-1")),
+                expected,
+                "{values:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_preferred_wait_is_found_among_others() {
+        for (values, expected) in [
+            (&[&b"wait=10"[..]][..], Some(10)),
+            (&[b"Wait = \"10\""], Some(10)),
+            (&[b"respond-async, wait=10; x=1"], Some(10)),
+            (&[b"respond-async", b"wait=0"], Some(0)),
+            (&[b"wait=9, wait=10"], Some(9)),
+            (&[b"wait=61"], Some(60)),
+            (&[b"wait=99999999999999999999"], Some(60)),
+            (&[b"wait=-1"], None),
+            (&[b"wait=1.5"], None),
+            (&[b"wait"], None),
+            (&[b"wait="], None),
+            (&[b"waiting=5"], None),
+            (&[], None),
+        ] {
+            let wait = prefer_wait(&headers(&PREFER, values)).map(|wait| wait.as_secs());
+            assert_eq!(wait, expected, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_percent_encoded_utf8_both_ways() {
+        let read = |values: &[&[u8]]| decoded(&headers(&PUSHPULL_KEY, values), &PUSHPULL_KEY);
+        for (value, expected) in [
+            (&b""[..], None),
+            (b"AAPL", Some("AAPL")),
+            (b"a%20b+c", Some("a b+c")),
+            (b"%C3%A4", Some("\u{e4}")),
+            (b"\xc3\xa4", Some("\u{e4}")),
+            (b"100%", Some("100%")),
+        ] {
+            assert_eq!(read(&[value]).unwrap().as_deref(), expected, "{value:?}");
+        }
+        for bad in [&[&b"%FF"[..]][..], &[b"\xff"], &[b"a", b"b"]] {
+            assert_eq!(read(bad).unwrap_err().parameter(), Some("pushpull-key"), "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_survives_its_header(text in "\\PC{1,40}") {
+            let mut map = HeaderMap::new();
+            insert_encoded(&mut map, PUSHPULL_EVENT, &text);
+            prop_assert!(map[PUSHPULL_EVENT].to_str().is_ok(), "visible ASCII alone");
+            prop_assert_eq!(decoded(&map, &PUSHPULL_EVENT).unwrap(), Some(text));
+        }
+
+        #[test]
+        fn no_header_makes_it_panic(value in proptest::collection::vec(32u8..=126, 0..40)) {
+            for name in [&LAST_EVENT_ID, &IF_NONE_MATCH, &PREFER, &PUSHPULL_KEY] {
+                let map = headers(name, &[&value]);
+                let _ = (last_event_id(&map), if_none_match(&map), prefer_wait(&map), decoded(&map, name));
+                is_none_match(&map, Cursor::UNKNOWN);
+            }
+        }
+    }
+}

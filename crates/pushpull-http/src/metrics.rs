@@ -216,3 +216,6 @@ impl From<&Problem> for Rejection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -137,7 +137,9 @@ impl Place {
             Some(port) => Some(port.parse().ok().filter(|_| port.bytes().all(|b| b.is_ascii_digit()))?),
             None => None,
         };
-        (!host.is_empty() && (rest.is_empty() || port.is_some())).then_some(Self { host, port })
+        let is_host =
+            !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._[]:".contains(&b));
+        (is_host && (rest.is_empty() || port.is_some())).then_some(Self { host, port })
     }
 }
 
@@ -157,4 +159,148 @@ fn host_of(request: &Parts) -> Option<Place> {
     let mut values = request.headers.get_all(header::HOST).iter();
     let host = values.next().filter(|_| values.next().is_none())?;
     Place::parse(host.to_str().ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    fn request(uri: &str, host: &[&str], origin: &[&str]) -> Parts {
+        let mut request = Request::new(());
+        *request.uri_mut() = uri.parse().unwrap();
+        for host in host {
+            request.headers_mut().append(header::HOST, host.parse().unwrap());
+        }
+        for origin in origin {
+            request.headers_mut().append(header::ORIGIN, origin.parse().unwrap());
+        }
+        request.into_parts().0
+    }
+
+    fn listed(allowed: &[&str]) -> Origins {
+        Origins::new(allowed, DEFAULT_AGE).unwrap()
+    }
+
+    fn may_come(origins: &Origins, request: &Parts) -> bool {
+        match origins.check(request) {
+            Ok(origin) => {
+                assert_eq!(origin.as_ref(), request.headers.get(header::ORIGIN), "it is echoed as it came");
+                true
+            }
+            Err(problem) => {
+                assert_eq!(problem.kind(), ErrorKind::Forbidden);
+                false
+            }
+        }
+    }
+
+    #[test]
+    fn the_servers_own_origin_may_come() {
+        for (host, origin, expected) in [
+            ("app.example", "https://app.example", true),
+            ("app.example", "http://app.example", true),
+            ("App.Example", "https://aPP.example", true),
+            ("app.example:80", "http://app.example", true),
+            ("app.example:443", "https://app.example", true),
+            ("app.example", "https://app.example:443", true),
+            ("app.example:443", "http://app.example", false),
+            ("app.example:80", "https://app.example", false),
+            ("app.example", "http://app.example:443", false),
+            ("app.example:8080", "http://app.example:8080", true),
+            ("app.example:8080", "https://app.example:8080", true),
+            ("app.example:8080", "http://app.example", false),
+            ("app.example:8080", "http://app.example:8081", false),
+            ("127.0.0.1:8080", "http://127.0.0.1:8080", true),
+            ("127.0.0.1:8080", "http://localhost:8080", false),
+            ("[::1]:8080", "http://[::1]:8080", true),
+            ("[::1]", "http://[::1]", true),
+            ("[::1]:8080", "http://[::2]:8080", false),
+            ("app.example", "http://sub.app.example", false),
+            ("sub.app.example", "http://app.example", false),
+            ("app.example", "http://app.example.evil.test", false),
+            ("app.example", "http://evil.test", false),
+            ("app.example", "null", false),
+            ("app.example", "", false),
+            ("app.example", "app.example", false),
+            ("app.example", "http://", false),
+            ("app.example", "://app.example", false),
+            ("app.example", "http://app.example/", false),
+            ("app.example", "http://app.example/x", false),
+            ("app.example", "http://app.example?x", false),
+            ("app.example", "http://app.example#x", false),
+            ("app.example", "http://user@app.example", false),
+            ("app.example", "http://app.example:", false),
+            ("app.example", "http://app.example:0x50", false),
+            ("app.example", "http://app.example:+80", false),
+            ("app.example", "http://app.example:65616", false),
+            ("app.example", "http://app.example http://app.example", false),
+            ("app.example", "http://app.example,http://evil.test", false),
+            ("app.example", "file://app.example", false),
+            ("app.example", "chrome-extension://app.example", false),
+            ("app.example@evil.test", "http://evil.test", false),
+            ("", "http://app.example", false),
+        ] {
+            let request = request("/sse", &[host], &[origin]);
+            assert_eq!(may_come(&Origins::own(), &request), expected, "{origin} at {host}");
+        }
+    }
+
+    #[test]
+    fn the_host_is_where_the_request_went() {
+        let own = Origins::own();
+        assert!(may_come(&own, &request("https://app.example/sse", &[], &["https://app.example"])));
+        assert!(!may_come(&own, &request("https://app.example/sse", &["evil.test"], &["https://evil.test"])));
+        assert!(!may_come(&own, &request("/sse", &[], &["https://app.example"])));
+        assert!(!may_come(&own, &request("/sse", &["a.test", "b.test"], &["http://a.test"])));
+        let mut forwarded = request("/sse", &["inner.test"], &["https://app.example"]);
+        forwarded.headers.insert("x-forwarded-host", "app.example".parse().unwrap());
+        forwarded.headers.insert("forwarded", "host=app.example".parse().unwrap());
+        assert!(!may_come(&own, &forwarded), "what anybody may write is no proof");
+    }
+
+    #[test]
+    fn one_origin_or_none() {
+        let own = Origins::own();
+        assert!(may_come(&own, &request("/sse", &["a.test"], &[])), "no browser");
+        assert!(!may_come(&own, &request("/sse", &["a.test"], &["http://a.test", "http://a.test"])));
+        let mut broken = request("/sse", &["a.test"], &[]);
+        broken.headers.insert(header::ORIGIN, HeaderValue::from_bytes(b"http://a.test\xff").unwrap());
+        assert!(!may_come(&own, &broken));
+    }
+
+    #[test]
+    fn the_list_is_exact() {
+        let origins = listed(&[
+            "https://app.example",
+            "http://app.example:8080",
+            "HTTPS://Other.Example:443",
+            "app://x",
+        ]);
+        for (origin, expected) in [
+            ("https://app.example", true),
+            ("https://app.example:443", true),
+            ("http://app.example", false),
+            ("http://app.example:8080", true),
+            ("https://app.example:8080", false),
+            ("https://other.example", true),
+            ("https://www.app.example", false),
+            ("app://x", true),
+            ("app://y", false),
+            ("null", false),
+        ] {
+            assert_eq!(may_come(&origins, &request("/sse", &["hub.test"], &[origin])), expected, "{origin}");
+        }
+        for bad in [
+            "*",
+            "null",
+            "https://app.example/",
+            "app.example",
+            "https://*.example",
+            "https://a b",
+            "https://",
+        ] {
+            assert_eq!(Origins::new([bad], DEFAULT_AGE).unwrap_err(), bad);
+        }
+    }
 }

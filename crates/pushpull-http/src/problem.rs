@@ -200,3 +200,128 @@ fn title(kind: ErrorKind) -> &'static str {
         _ => "Internal error",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+    use serde_json::{Value, json};
+
+    const KINDS: [(ErrorKind, u16, &str); 13] = [
+        (ErrorKind::Invalid, 400, "bad-request"),
+        (ErrorKind::Unauthenticated, 401, "unauthenticated"),
+        (ErrorKind::Forbidden, 403, "forbidden"),
+        (ErrorKind::NotFound, 404, "not-found"),
+        (ErrorKind::TooLarge, 413, "too-large"),
+        (ErrorKind::UnsupportedType, 415, "unsupported-media-type"),
+        (ErrorKind::Conflict, 422, "idempotency-conflict"),
+        (ErrorKind::Busy, 503, "overloaded"),
+        (ErrorKind::Unavailable, 503, "unavailable"),
+        (ErrorKind::Unsupported, 501, "unsupported"),
+        (ErrorKind::Timeout, 504, "timeout"),
+        (ErrorKind::Protocol, 502, "protocol"),
+        (ErrorKind::Internal, 500, "internal"),
+    ];
+
+    async fn taken_apart(response: Response<Body>) -> (u16, HeaderMap, Vec<u8>) {
+        let (parts, body) = response.into_parts();
+        (parts.status.as_u16(), parts.headers, body.collect().await.unwrap().to_bytes().to_vec())
+    }
+
+    #[tokio::test]
+    async fn every_kind_has_its_status_and_slug_and_reads_back() {
+        for (kind, expected, slug) in KINDS {
+            let problem = Problem::new(kind, "de \"tail\"").with_parameter("p");
+            let (status, headers, body) = taken_apart(problem_response(&problem, None)).await;
+            assert_eq!((status, headers[CONTENT_TYPE].to_str().unwrap()), (expected, MEDIA_TYPE));
+            let members: Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(members["type"], format!("{TYPE_PREFIX}{slug}"));
+            assert_eq!((&members["status"], &members["detail"]), (&json!(expected), &json!("de \"tail\"")));
+            assert_eq!((&members["parameter"], members.get("outcome")), (&json!("p"), None));
+            assert!(members["title"].as_str().is_some_and(|title| !title.is_empty()));
+            assert_eq!(headers.contains_key(RETRY_AFTER), expected == 503, "{slug}");
+            assert_eq!(headers.contains_key(WWW_AUTHENTICATE), expected == 401, "{slug}");
+            let read = parse_problem(StatusCode::from_u16(status).unwrap(), &headers, &body);
+            assert_eq!((read.kind(), read.detail(), read.parameter()), (kind, "de \"tail\"", Some("p")));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_publish_says_its_outcome() {
+        for (kind, expected, _) in KINDS {
+            let expected = if kind == ErrorKind::Busy { 429 } else { expected };
+            for (outcome, word) in [(Outcome::NotApplied, "not-applied"), (Outcome::Unknown, "unknown")] {
+                let problem = Problem::new(kind, "x");
+                let (status, headers, body) = taken_apart(problem_response(&problem, Some(outcome))).await;
+                assert_eq!(status, expected);
+                let members: Value = serde_json::from_slice(&body).unwrap();
+                assert_eq!((&members["outcome"], members.get("parameter")), (&json!(word), None));
+                let read = parse_publish_error(StatusCode::from_u16(status).unwrap(), &headers, &body);
+                assert_eq!((read.kind(), read.outcome()), (kind, outcome));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn retry_after_is_in_whole_seconds_and_never_zero() {
+        for (delay, expected) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2"), (60_000, "60")] {
+            let problem = Problem::new(ErrorKind::Unavailable, "x").with_retry(Duration::from_millis(delay));
+            let (_, headers, body) = taken_apart(problem_response(&problem, None)).await;
+            assert_eq!(headers[RETRY_AFTER], expected);
+            let read = parse_problem(StatusCode::SERVICE_UNAVAILABLE, &headers, &body);
+            assert_eq!(read.retry(), Retry::After(Duration::from_secs(expected.parse().unwrap())));
+        }
+        let (_, headers, _) = taken_apart(problem_response(&Problem::new(ErrorKind::Busy, "x"), None)).await;
+        assert_eq!(headers[RETRY_AFTER], "1");
+    }
+
+    #[test]
+    fn answers_of_others_are_understood_by_their_status() {
+        let html = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("text/html"))]);
+        let problem = HeaderMap::from_iter([(
+            CONTENT_TYPE,
+            HeaderValue::from_static("Application/Problem+JSON; charset=utf-8"),
+        )]);
+        for (status, headers, body, kind, outcome) in [
+            (404, &html, "<h1>no</h1>", ErrorKind::NotFound, Outcome::NotApplied),
+            (429, &html, "", ErrorKind::Busy, Outcome::NotApplied),
+            (408, &html, "", ErrorKind::Timeout, Outcome::NotApplied),
+            (502, &html, r#"{"type":"x/forbidden"}"#, ErrorKind::Unavailable, Outcome::Unknown),
+            (504, &html, "", ErrorKind::Timeout, Outcome::Unknown),
+            (418, &problem, "{", ErrorKind::Invalid, Outcome::NotApplied),
+            (400, &problem, "{}", ErrorKind::Invalid, Outcome::NotApplied),
+            (
+                400,
+                &problem,
+                r#"{"type":"about:blank","status":400}"#,
+                ErrorKind::Invalid,
+                Outcome::NotApplied,
+            ),
+            (
+                409,
+                &problem,
+                r#"{"type":"https://elsewhere.example/forbidden"}"#,
+                ErrorKind::Forbidden,
+                Outcome::NotApplied,
+            ),
+            (500, &problem, r#"{"outcome":"not-applied"}"#, ErrorKind::Unavailable, Outcome::NotApplied),
+            (302, &html, "", ErrorKind::Protocol, Outcome::Unknown),
+        ] {
+            let read = parse_publish_error(StatusCode::from_u16(status).unwrap(), headers, body.as_bytes());
+            assert_eq!((read.kind(), read.outcome()), (kind, outcome), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_delay_may_be_a_date() {
+        let at =
+            |text: &str| parse_retry_after(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]));
+        assert_eq!(at("120"), Some(Duration::from_secs(120)));
+        assert_eq!(at("Fri, 31 Dec 1999 23:59:59 GMT"), Some(Duration::ZERO));
+        let soon = httpdate::fmt_http_date(std::time::SystemTime::now() + Duration::from_secs(100));
+        assert!(at(&soon).is_some_and(|delay| (98..=100).contains(&delay.as_secs())));
+        for bad in ["", "-1", "1.5", "soon", "99999999999"] {
+            assert_eq!(at(bad), None, "{bad}");
+        }
+    }
+}

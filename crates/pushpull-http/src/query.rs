@@ -398,3 +398,6 @@ impl fmt::Debug for Token {
         f.write_str("Token(..)")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -151,3 +151,6 @@ impl std::fmt::Debug for StatusService {
         f.debug_struct("StatusService").field("paths", &self.0.paths).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -133,3 +133,6 @@ impl std::fmt::Debug for TopicService {
         f.debug_struct("TopicService").field("paths", &self.paths).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
