@@ -21,6 +21,8 @@ mod reconnect;
 mod request;
 mod signal;
 mod subscription;
+#[cfg(test)]
+mod testing;
 mod topic;
 mod traits;
 

@@ -11,12 +11,15 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use crate::{
     Backoff, Batch, Bounds, ConsumeError, Context, Cursor, Delivery, ErrorKind, Feed, Fetch, FetchError,
-    Link, Problem, Pull, Standing, StartAt, Subscribe, SubscribeError, Subscription, Topics,
+    Link, Problem, Pull, Retry, Standing, StartAt, Subscribe, SubscribeError, Subscription, Topics,
 };
+
+/// No pause is longer: what a clock can still add.
+const LONGEST_PAUSE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// When a polling consumer asks.
 #[derive(Clone, Debug)]
@@ -61,19 +64,39 @@ impl Schedule {
     }
 
     fn pause(&self) -> Duration {
-        self.interval.mul_f64(1.0 + self.jitter.clamp(0.0, 1.0) * (fastrand::f64() * 2.0 - 1.0))
+        let jitter = if self.jitter.is_nan() { 0.0 } else { self.jitter.clamp(0.0, 1.0) };
+        self.interval.min(LONGEST_PAUSE).mul_f64(1.0 + jitter * (fastrand::f64() * 2.0 - 1.0))
     }
 }
 
 type Answer = Pin<Box<dyn Future<Output = Result<Batch, FetchError>> + Send>>;
 
 enum State {
+    /// To ask at the next poll, not before: the deadline of a question must not run while nobody waits.
+    Due,
     Resting(Pin<Box<Sleep>>),
-    Asking(Answer),
+    Asking(Answer, Question),
     Ended,
 }
 
+/// What an answer is judged by.
+#[derive(Clone, Copy)]
+struct Question {
+    asked_at: Instant,
+    wait: Duration,
+}
+
+impl Question {
+    /// Whether an answer that brings nothing comes so early that asking again at once would be a busy loop.
+    fn is_premature(self) -> bool {
+        self.asked_at.elapsed() < self.wait / 2
+    }
+}
+
 /// A [`Feed`] that asks a [`Pull`] again and again, from its place on.
+///
+/// Its first word is the starting place, but for `start=earliest`: an answer tells only where it ends, so the
+/// first word there is the first event.
 pub struct Polling {
     pull: Arc<dyn Pull>,
     cx: Context,
@@ -92,18 +115,17 @@ pub struct Polling {
 impl Polling {
     /// Begins to ask `pull`.
     pub fn start(pull: Arc<dyn Pull>, cx: Context, request: &Subscribe, schedule: Schedule) -> Subscription {
-        let mut feed = Self {
+        let feed = Self {
             pull,
             cx,
             request: request.clone(),
             schedule,
-            state: State::Ended,
+            state: State::Due,
             waiting: VecDeque::new(),
             asked: None,
             place: None,
             troubled: false,
         };
-        feed.ask();
         Subscription::new(feed, request)
     }
 
@@ -111,38 +133,50 @@ impl Polling {
         let mut fetch = Fetch::like(&self.request).with_limit(self.schedule.limit);
         fetch.start = self.asked.map_or(self.request.start, StartAt::After);
         // The first answer tells the starting place, so it must not wait.
-        fetch.wait = if self.asked.is_some() { self.schedule.wait } else { Duration::ZERO };
-        let (pull, cx, limit) = (self.pull.clone(), self.cx.clone(), fetch.wait + self.schedule.deadline);
-        self.state = State::Asking(Box::pin(async move {
-            match timeout(limit, pull.fetch(&cx, fetch)).await {
+        fetch.wait =
+            if self.asked.is_some() { self.schedule.wait.min(Fetch::MAX_WAIT) } else { Duration::ZERO };
+        let question = Question { asked_at: Instant::now(), wait: fetch.wait };
+        let until = question.asked_at + fetch.wait + self.schedule.deadline.min(LONGEST_PAUSE);
+        let (pull, cx) = (self.pull.clone(), self.cx.clone().with_deadline(until));
+        let answer = Box::pin(async move {
+            match timeout_at(until, pull.fetch(&cx, fetch)).await {
                 Ok(answer) => answer,
                 Err(_) => Err(Problem::new(ErrorKind::Timeout, "no answer within the deadline").into()),
             }
-        }));
+        });
+        self.state = State::Asking(answer, question);
     }
 
-    fn take(&mut self, batch: Batch) {
-        self.schedule.backoff.reset();
+    fn take(&mut self, batch: Batch, question: Question) {
         if mem::take(&mut self.troubled) {
             self.waiting.push_back(Delivery::Link(Link::Connected));
         }
+        let (brought, closed, more) = (!batch.deliveries.is_empty(), batch.closed, batch.more);
+        let progressed = brought || batch.place != self.asked;
+        self.receive(batch);
+        self.state = if closed {
+            self.waiting.push_back(Delivery::Link(Link::Ended { retry: None, cursor: self.asked }));
+            State::Ended
+        } else if more && progressed {
+            State::Due
+        } else if more || (!brought && question.is_premature()) {
+            State::rest(self.schedule.backoff.next_delay())
+        } else {
+            self.schedule.backoff.reset();
+            State::rest(self.schedule.pause())
+        };
+    }
+
+    fn receive(&mut self, batch: Batch) {
         let mut told = self.asked.or_else(|| self.tell_start(&batch));
         for delivery in batch.deliveries {
             told = delivery.place().or(told);
             self.waiting.push_back(delivery);
         }
-        if batch.place.is_some() && batch.place != told {
+        if batch.place != told {
             self.waiting.extend(batch.place.map(Delivery::Place));
         }
         self.asked = batch.place.or(self.asked);
-        if batch.closed {
-            self.waiting.push_back(Delivery::Link(Link::Ended { retry: None, cursor: self.asked }));
-            self.state = State::Ended;
-        } else if batch.more {
-            self.ask();
-        } else {
-            self.state = State::Resting(Box::pin(sleep(self.schedule.pause())));
-        }
     }
 
     /// The first word of a consumer that came with a cursor, unless the answer says that it is void.
@@ -161,12 +195,12 @@ impl Polling {
             return Some(Problem::from(error).into());
         }
         let delay = match error.retry() {
-            crate::Retry::After(hint) => hint.max(self.schedule.backoff.next_delay()),
+            Retry::After(hint) => hint.max(self.schedule.backoff.next_delay()),
             _ => self.schedule.backoff.next_delay(),
         };
         self.troubled = true;
         self.waiting.push_back(Delivery::Link(Link::Reconnecting { delay, cause: Some(error.into()) }));
-        self.state = State::Resting(Box::pin(sleep(delay)));
+        self.state = State::rest(delay);
         None
     }
 
@@ -184,6 +218,12 @@ impl Polling {
             out.deliveries.extend(self.waiting.pop_front());
         }
         out.more = !self.waiting.is_empty();
+    }
+}
+
+impl State {
+    fn rest(delay: Duration) -> Self {
+        Self::Resting(Box::pin(sleep(delay)))
     }
 }
 
@@ -205,18 +245,22 @@ impl Feed for Polling {
             }
             match &mut self.state {
                 State::Ended => return Poll::Ready(None),
+                State::Due => self.ask(),
                 State::Resting(pause) => {
                     ready!(pause.as_mut().poll(cx));
                     self.ask();
                 }
-                State::Asking(answer) => match ready!(answer.as_mut().poll(cx)) {
-                    Ok(batch) => self.take(batch),
-                    Err(error) => {
-                        if let Some(error) = self.fail(error) {
-                            return Poll::Ready(Some(Err(error)));
+                State::Asking(answer, question) => {
+                    let question = *question;
+                    match ready!(answer.as_mut().poll(cx)) {
+                        Ok(batch) => self.take(batch, question),
+                        Err(error) => {
+                            if let Some(error) = self.fail(error) {
+                                return Poll::Ready(Some(Err(error)));
+                            }
                         }
                     }
-                },
+                }
             }
         }
     }
@@ -227,9 +271,14 @@ impl Feed for Polling {
 
     fn retarget(&mut self, topics: Topics) -> Result<(), SubscribeError> {
         self.request.topics = topics;
-        self.waiting.clear();
+        if matches!(self.state, State::Ended) {
+            return Ok(());
+        }
+        self.waiting.retain(|delivery| matches!(delivery, Delivery::Link(_)));
         self.asked = self.place;
-        self.ask();
+        if !(self.troubled && matches!(self.state, State::Resting(_))) {
+            self.state = State::Due;
+        }
         Ok(())
     }
 
@@ -250,3 +299,6 @@ impl fmt::Debug for Polling {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
