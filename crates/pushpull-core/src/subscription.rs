@@ -90,6 +90,8 @@ pub struct Subscription {
     credit: Option<u64>,
     pace: Option<Pace>,
     ended: bool,
+    /// What ended it, while deliveries that came with it are still to be returned.
+    failed: Option<ConsumeError>,
 }
 
 struct Pace {
@@ -107,6 +109,7 @@ impl Subscription {
             credit: request.window.map(|window| u64::from(window.get())),
             pace: request.rate.map(|rate| Pace { rate, next: None }),
             ended: false,
+            failed: None,
         }
     }
 
@@ -125,11 +128,12 @@ impl Subscription {
             return Poll::Ready(None);
         }
         let bounds = match &mut self.pace {
-            Some(pace) => {
+            // Gaps and places are no flush.
+            Some(pace) if bounds.events > 0 => {
                 ready!(pace.poll(cx));
                 Bounds::new(usize::MAX, FLUSH_BYTES.min(bounds.bytes))
             }
-            None => bounds,
+            _ => bounds,
         };
         let before = out.deliveries.len();
         let polled = ready!(self.feed.poll_batch(cx, bounds.at_most(self.credit.unwrap_or(u64::MAX)), out));
@@ -168,10 +172,17 @@ impl Subscription {
 
     /// Asks for `topics` from the place on, in place of what was asked for before.
     ///
+    /// Deliveries that the [`Stream`] took already still come, and a [`Delivery::Place`] behind them says
+    /// from where on `topics` counts.
+    ///
     /// # Errors
     /// If the source cannot deliver them.
     pub fn retarget(&mut self, topics: Topics) -> Result<(), SubscribeError> {
-        self.feed.retarget(topics)
+        self.feed.retarget(topics)?;
+        if !self.taken.is_empty() {
+            self.taken.extend(self.feed.place().map(Delivery::Place));
+        }
+        Ok(())
     }
 
     /// How many events were left out by conflation so far.
@@ -194,18 +205,19 @@ impl Subscription {
     }
 
     fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, ConsumeError>>> {
-        if self.taken.is_empty() {
-            let mut batch = Batch::default();
-            let before = self.feed.place();
-            let polled = ready!(self.poll_batch(cx, Bounds::default(), &mut batch));
-            self.place = self.place.or(before);
-            self.taken.extend(batch.deliveries);
-            if self.taken.is_empty() {
-                return Poll::Ready(match polled {
-                    Some(Err(error)) => Some(Err(error)),
-                    _ => None,
-                });
+        while self.taken.is_empty() {
+            if let Some(error) = self.failed.take() {
+                return Poll::Ready(Some(Err(error)));
             }
+            // All that was taken has been returned, so what the feed says is the place of the last of it.
+            self.place = self.feed.place().or(self.place);
+            let mut batch = Batch::default();
+            match ready!(self.poll_batch(cx, Bounds::default(), &mut batch)) {
+                Some(polled) => self.failed = polled.err(),
+                None if batch.deliveries.is_empty() => return Poll::Ready(None),
+                None => {}
+            }
+            self.taken.extend(batch.deliveries);
         }
         let delivery = self.taken.pop_front();
         self.place = delivery.as_ref().and_then(Delivery::place).or(self.place);
@@ -248,3 +260,6 @@ impl fmt::Debug for Subscription {
         shown.finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
