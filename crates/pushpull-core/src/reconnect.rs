@@ -11,8 +11,8 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::{
-    Backoff, Batch, Bounds, ConsumeError, Cursor, Delivery, Feed, Link, Problem, Retry, Standing, StartAt,
-    Subscribe, SubscribeError, Subscription, Topics,
+    Backoff, Batch, Bounds, ConsumeError, Cursor, Delivery, Feed, Link, Problem, Retry, Standing, Start,
+    StartAt, Subscribe, SubscribeError, Subscription, Topics,
 };
 
 /// A session that lasted this long was useful even if it brought no event.
@@ -85,25 +85,34 @@ impl<D: Dial> Reconnecting<D> {
     }
 
     fn redial(&mut self) {
+        self.leave();
         let mut request = self.request.clone();
         request.start = self.place.map_or(request.start, StartAt::After);
         self.state = State::Dialing(self.dial.dial(request));
         self.announce = Some(Link::Connecting);
     }
 
-    fn rest(&mut self, cause: Option<Problem>, hint: Option<Duration>) {
+    /// Takes over what the live feed knew.
+    fn leave(&mut self) {
         if let State::Live(feed, since) = &self.state {
             self.conflated += feed.conflated();
+            self.place = feed.place().or(self.place);
             if since.elapsed() >= USEFUL {
                 self.backoff.reset();
             }
+            self.state = State::Ended;
         }
+    }
+
+    fn rest(&mut self, cause: Option<Problem>, hint: Option<Duration>) {
+        self.leave();
         let asked = hint.or_else(|| match cause.as_ref().map(Problem::retry) {
             Some(Retry::After(delay)) => Some(delay),
             _ => None,
         });
+        // A hint below the own delay would let a source that ends at once be dialled in a busy loop.
         let own = self.backoff.next_delay();
-        let delay = asked.unwrap_or(own);
+        let delay = asked.map_or(own, |asked| asked.max(own));
         self.state = State::Resting(Box::pin(sleep(delay)));
         self.announce = Some(Link::Reconnecting { delay, cause });
     }
@@ -127,7 +136,7 @@ impl<D: Dial> Reconnecting<D> {
         match (ended, polled) {
             (Some((Some(retry), cursor)), _) => {
                 out.deliveries.retain(|delivery| !matches!(delivery, Delivery::Link(Link::Ended { .. })));
-                self.place = self.place.or(cursor);
+                self.adopt(cursor);
                 self.rest(None, Some(retry));
             }
             (Some((None, _)), _) => self.state = State::Ended,
@@ -140,6 +149,17 @@ impl<D: Dial> Reconnecting<D> {
             (None, Some(Ok(()))) => {}
         }
         None
+    }
+}
+
+impl<D> Reconnecting<D> {
+    /// Takes the place that an announced end tells, if none was told before. In the middle of a snapshot
+    /// there is none: only a new snapshot is complete.
+    fn adopt(&mut self, told: Option<Cursor>) {
+        let unit = matches!(self.request.start, StartAt::Start(Start::Snapshot | Start::Last));
+        if !unit {
+            self.place = self.place.or(told);
+        }
     }
 }
 
@@ -183,7 +203,10 @@ impl<D: Dial> Feed for Reconnecting<D> {
     }
 
     fn place(&self) -> Option<Cursor> {
-        self.place
+        match &self.state {
+            State::Live(feed, _) => feed.place().or(self.place),
+            _ => self.place,
+        }
     }
 
     /// Asks for `topics` over a new connection, unless the live one can change what it asks for.
@@ -218,3 +241,6 @@ impl<D> fmt::Debug for Reconnecting<D> {
         f.debug_struct("Reconnecting").field("place", &self.place).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
