@@ -68,20 +68,18 @@ impl Encodings {
         Self(Mutex::new(Kept { slots: None, account: Some(account) }))
     }
 
+    /// The kept encoding, or the one `make` makes, which is kept from then on. Nothing is locked while it is made,
+    /// since one encoding may be made of another; of two made at the same time one is kept.
     pub(crate) fn get_or_make(&self, key: &FormatKey, make: impl FnOnce() -> Bytes) -> Bytes {
         let Some(slot) = key.slot() else { return make() };
-        let mut kept = self.lock();
-        let Some(account) = kept.account.clone() else {
-            drop(kept);
-            return make();
-        };
-        let place = &mut kept.slots.get_or_insert_default()[slot];
-        let encoded = place.get_or_insert_with(|| {
-            let made = make();
-            account.0.fetch_add(made.len() as u64, Ordering::Relaxed);
-            made
-        });
-        encoded.clone()
+        let known = self.lock().slots.as_ref().and_then(|slots| slots[slot].clone());
+        match known {
+            Some(known) => known,
+            None => {
+                let made = make();
+                self.lock().keep(slot, made)
+            }
+        }
     }
 
     /// Drops what is kept; what is made from now on is not kept.
@@ -97,6 +95,16 @@ impl Encodings {
 }
 
 impl Kept {
+    fn keep(&mut self, slot: usize, made: Bytes) -> Bytes {
+        let Some(account) = &self.account else { return made };
+        let place = &mut self.slots.get_or_insert_default()[slot];
+        let kept = place.get_or_insert_with(|| {
+            account.0.fetch_add(made.len() as u64, Ordering::Relaxed);
+            made
+        });
+        kept.clone()
+    }
+
     fn settle(&self) {
         let bytes: usize = self.slots.iter().flat_map(|slots| slots.iter().flatten()).map(Bytes::len).sum();
         if let Some(account) = &self.account {

@@ -222,6 +222,18 @@ mod tests {
     }
 
     #[test]
+    fn an_encoding_may_be_made_of_another() {
+        static OUTER: FormatKey = FormatKey::new("outer");
+        let event = event(&EncodingAccount::default());
+        let outer = |e: &Event| {
+            let inner = e.encoded(&LENGTH, |e| e.payload().clone());
+            [&b"<"[..], &inner, b">"].concat().into()
+        };
+        assert_eq!(event.encoded(&OUTER, outer), "<abc>");
+        assert_eq!(event.encoded(&LENGTH, |_| panic!("it was kept")), "abc");
+    }
+
+    #[test]
     fn a_dropped_event_leaves_the_account() {
         let account = EncodingAccount::default();
         let event = event(&account);
