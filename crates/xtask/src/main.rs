@@ -1,1 +1,76 @@
-fn main() {}
+//! The repository's chores: `cargo xtask test`, `cargo xtask check`, `cargo xtask loom`.
+
+mod arrows;
+mod setup;
+
+use std::{
+    env,
+    process::{Command, ExitCode},
+};
+
+/// What went wrong, for people.
+type Failure = String;
+
+const USAGE: &str = "usage: cargo xtask <chore>
+  test    installs what the tests need and is missing, then runs all of them
+  check   formatting, lints, docs, features, dependencies and the layers' arrows
+  loom    every interleaving of the wake-up protocol's model";
+
+fn main() -> ExitCode {
+    let chore = env::args().nth(1).unwrap_or_default();
+    let done = match chore.as_str() {
+        "test" => test(),
+        "check" => check(),
+        "loom" => loom(),
+        _ => Err(USAGE.to_owned()),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn test() -> Result<(), Failure> {
+    setup::tool("nextest", "cargo-nextest", "0.9.143", "runs the tests")?;
+    run("cargo", &["test", "--workspace", "--all-features", "--doc", "--quiet"])?;
+    run("cargo", &["build", "--workspace", "--examples"])?;
+    run("cargo", &["nextest", "run", "--workspace", "--all-features", "--no-fail-fast"])
+}
+
+fn check() -> Result<(), Failure> {
+    setup::tool("hack", "cargo-hack", "0.6.46", "checks every feature by itself")?;
+    setup::tool("deny", "cargo-deny", "0.20.2", "checks licences and sources")?;
+    arrows::check()?;
+    run("cargo", &["fmt", "--all", "--check"])?;
+    run("cargo", &["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"])?;
+    run_with("RUSTDOCFLAGS", "-D warnings", &["doc", "--workspace", "--no-deps", "--all-features"])?;
+    let features = ["hack", "check", "--package", "pushpull", "--each-feature", "--no-dev-deps"];
+    run_with("RUSTFLAGS", "-D warnings", &features)?;
+    run("cargo", &["deny", "--log-level", "error", "check", "bans", "licenses", "sources"])
+}
+
+fn loom() -> Result<(), Failure> {
+    let arguments = ["test", "--package", "pushpull-core", "--lib", "loom", "--target-dir", "target/loom"];
+    run_with("RUSTFLAGS", "--cfg pushpull_loom", &arguments)
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<(), Failure> {
+    finish(Command::new(program).args(arguments), &format!("{program} {}", arguments.join(" ")))
+}
+
+fn run_with(variable: &str, value: &str, arguments: &[&str]) -> Result<(), Failure> {
+    let shown = format!("{variable}={value:?} cargo {}", arguments.join(" "));
+    finish(Command::new("cargo").args(arguments).env(variable, value), &shown)
+}
+
+fn finish(command: &mut Command, shown: &str) -> Result<(), Failure> {
+    eprintln!("+ {shown}");
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("`{shown}` failed: {status}")),
+        Err(error) => Err(format!("`{shown}` could not be started: {error}")),
+    }
+}
