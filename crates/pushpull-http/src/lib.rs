@@ -53,7 +53,7 @@ pub use {
     topics::TopicService,
 };
 
-#[cfg(all(feature = "tls", feature = "server"))]
-pub use tls::TlsConfig;
 #[cfg(feature = "jwt")]
 pub use jwt::{JwtAuthorizer, KeyError};
+#[cfg(all(feature = "tls", feature = "server"))]
+pub use tls::TlsConfig;
