@@ -284,6 +284,8 @@ impl Feed for BrokerFeed {
         Ok(())
     }
 
+    fn grant(&mut self, _: u64) {}
+
     fn conflated(&self) -> u64 {
         self.conflated
     }

@@ -282,6 +282,8 @@ impl Feed for Polling {
         Ok(())
     }
 
+    fn grant(&mut self, _: u64) {}
+
     fn conflated(&self) -> u64 {
         0
     }

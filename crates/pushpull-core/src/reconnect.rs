@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::Future,
+    num::NonZeroU32,
     pin::Pin,
     task::{self, Poll, ready},
     time::Duration,
@@ -47,6 +48,12 @@ pub struct Reconnecting<D> {
     state: State,
     place: Option<Cursor>,
     conflated: u64,
+    /// Events that the consumer still takes; `None` without a window.
+    credit: Option<u64>,
+    /// Events that the live source may send beyond the credit, since a window is never empty.
+    lent: u64,
+    /// Events granted since the window of the connection being made was asked for.
+    owed: u64,
     announce: Option<Link>,
 }
 
@@ -69,6 +76,9 @@ impl<D: Dial> Reconnecting<D> {
             state: State::Ended,
             place: None,
             conflated: 0,
+            credit: request.window.map(|window| window.get().into()),
+            lent: 0,
+            owed: 0,
             announce: None,
         };
         match first {
@@ -82,12 +92,26 @@ impl<D: Dial> Reconnecting<D> {
     fn connected(&mut self, live: Box<dyn Feed>) {
         self.state = State::Live(live, Instant::now());
         self.announce = Some(Link::Connected);
+        self.pay();
+    }
+
+    /// Grants the live source what it is owed.
+    fn pay(&mut self) {
+        if let State::Live(feed, _) = &mut self.state
+            && self.owed > 0
+        {
+            feed.grant(std::mem::take(&mut self.owed));
+        }
     }
 
     fn redial(&mut self) {
         self.leave();
         let mut request = self.request.clone();
         request.start = self.place.map_or(request.start, StartAt::After);
+        if let Some(credit) = self.credit {
+            (self.lent, self.owed) = (u64::from(credit == 0), 0);
+            request.window = NonZeroU32::new(u32::try_from(credit.max(1)).unwrap_or(u32::MAX));
+        }
         self.state = State::Dialing(self.dial.dial(request));
         self.announce = Some(Link::Connecting);
     }
@@ -128,7 +152,10 @@ impl<D: Dial> Reconnecting<D> {
         for delivery in &out.deliveries[before..] {
             match delivery {
                 Delivery::Link(Link::Ended { retry, cursor }) => ended = Some((*retry, *cursor)),
-                Delivery::Event(_) => self.backoff.reset(),
+                Delivery::Event(_) => {
+                    self.backoff.reset();
+                    self.credit = self.credit.map(|credit| credit.saturating_sub(1));
+                }
                 _ => {}
             }
             self.place = delivery.place().or(self.place);
@@ -222,6 +249,16 @@ impl<D: Dial> Feed for Reconnecting<D> {
             State::Resting(_) | State::Ended => {}
         }
         Ok(())
+    }
+
+    fn grant(&mut self, events: u64) {
+        self.credit = self.credit.map(|credit| credit.saturating_add(events));
+        if matches!(self.state, State::Live(..) | State::Dialing(_)) {
+            let lent = self.lent.min(events);
+            self.lent -= lent;
+            self.owed = self.owed.saturating_add(events - lent);
+        }
+        self.pay();
     }
 
     fn conflated(&self) -> u64 {

@@ -50,6 +50,10 @@ pub trait Feed: Send {
     /// If the source cannot deliver them.
     fn retarget(&mut self, topics: Topics) -> Result<(), SubscribeError>;
 
+    /// Tells the source that the consumer granted `events` more, where the source keeps a window of its own.
+    /// [`Subscription`] counts the credit by itself, so a feed from within the process has nothing to do.
+    fn grant(&mut self, events: u64);
+
     /// How many events were left out by conflation so far.
     fn conflated(&self) -> u64;
 
@@ -157,6 +161,7 @@ impl Subscription {
     pub fn grant(&mut self, events: u64) {
         if let Some(credit) = &mut self.credit {
             *credit = credit.saturating_add(events);
+            self.feed.grant(events);
         }
     }
 

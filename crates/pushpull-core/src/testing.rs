@@ -166,6 +166,7 @@ pub(crate) struct FakeFeed {
     /// The bounds of every poll.
     pub(crate) bounds: Arc<Mutex<Vec<Bounds>>>,
     pub(crate) targets: Arc<Mutex<Vec<Topics>>>,
+    pub(crate) grants: Arc<Mutex<Vec<u64>>>,
 }
 
 impl FakeFeed {
@@ -221,6 +222,10 @@ impl Feed for FakeFeed {
         }
         self.targets.lock().unwrap().push(topics);
         Ok(())
+    }
+
+    fn grant(&mut self, events: u64) {
+        self.grants.lock().unwrap().push(events);
     }
 
     fn conflated(&self) -> u64 {

@@ -134,6 +134,8 @@ impl<B: Source> Feed for SseFeed<B> {
         Err(Problem::new(ErrorKind::Unsupported, "a stream's topics are fixed").into())
     }
 
+    fn grant(&mut self, _: u64) {}
+
     fn conflated(&self) -> u64 {
         0
     }
@@ -179,6 +181,8 @@ impl Feed for EndedFeed {
     fn retarget(&mut self, _: Topics) -> Result<(), SubscribeError> {
         Ok(())
     }
+
+    fn grant(&mut self, _: u64) {}
 
     fn conflated(&self) -> u64 {
         0

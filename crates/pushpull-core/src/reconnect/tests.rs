@@ -67,6 +67,35 @@ async fn begin(dial: FakeDial, request: Subscribe) -> Subscription {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_connection_is_given_the_credit_that_is_left() {
+    let (first, second) = (breaks(vec![place(1), event(2), event(3)]), gives(vec![place(3), event(4)]));
+    let (early, late) = (first.grants.clone(), second.grants.clone());
+    let (dial, asked) = dial([Ok(first), Ok(second)]);
+    let mut subscription = begin(dial, asks(Start::Latest).with_window(NonZeroU32::new(2).unwrap())).await;
+    subscription.grant(1);
+    assert_eq!(*early.lock().unwrap(), [1], "a live source is told");
+    take(&mut subscription, 6).await;
+    let windows = |at: usize| asked.lock().unwrap()[at].1.window.map(NonZeroU32::get);
+    assert_eq!((windows(0), subscription.credit()), (Some(2), Some(1)));
+    take(&mut subscription, 2).await;
+    assert_eq!(windows(1), Some(1), "two of three came");
+    subscription.grant(5);
+    assert_eq!(*late.lock().unwrap(), [5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_lent_to_a_connection_is_kept_back_from_the_next_grant() {
+    let (first, second) = (breaks(vec![place(1), event(2)]), gives(vec![place(2)]));
+    let late = second.grants.clone();
+    let (dial, asked) = dial([Ok(first), Ok(second)]);
+    let mut subscription = begin(dial, asks(Start::Latest).with_window(NonZeroU32::new(1).unwrap())).await;
+    take(&mut subscription, 7).await;
+    assert_eq!(asked.lock().unwrap()[1].1.window.map(NonZeroU32::get), Some(1), "a window is never empty");
+    subscription.grant(3);
+    assert_eq!(*late.lock().unwrap(), [2]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_connection_is_made_anew_from_the_place() {
     let (dial, asked) = dial([
         Ok(breaks(vec![place(3), event(4), place(6)])),
