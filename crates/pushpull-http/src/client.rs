@@ -8,7 +8,10 @@ use std::{error::Error, fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use hyper::{
+    body::Incoming,
+    upgrade::{OnUpgrade, Upgraded},
+};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
@@ -45,6 +48,7 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body, to be read as it comes.
     pub body: Incoming,
+    on_upgrade: Option<OnUpgrade>,
 }
 
 /// Why a request got no answer.
@@ -126,8 +130,9 @@ impl HttpClient {
             }
             Ok(Err(error)) => Err(RequestError::new(unavailable("the connection broke", &error))),
             Ok(Ok(response)) => {
-                let (head, body) = response.into_parts();
-                Ok(Answer { status: head.status, headers: head.headers, body })
+                let (mut head, body) = response.into_parts();
+                let on_upgrade = head.extensions.remove::<OnUpgrade>();
+                Ok(Answer { status: head.status, headers: head.headers, body, on_upgrade })
             }
         }
     }
@@ -177,6 +182,26 @@ impl Answer {
             }
             Ok(Err(error)) => Err(unavailable("the answer broke off", &*error)),
             Err(_) => Err(Problem::new(ErrorKind::Timeout, "the answer did not end within the deadline")),
+        }
+    }
+
+    /// The connection itself, once the server has changed to another protocol (101). Bytes that came right behind
+    /// the head are read from it first.
+    ///
+    /// # Errors
+    /// If the server did not, or does not within the deadline.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the connection.
+    pub async fn upgraded(self, deadline: Instant) -> Result<Upgraded, Problem> {
+        let on_upgrade = self.on_upgrade.filter(|_| self.status == StatusCode::SWITCHING_PROTOCOLS);
+        let Some(on_upgrade) = on_upgrade else {
+            return Err(Problem::new(ErrorKind::Protocol, format!("the server answered {}", self.status)));
+        };
+        match timeout_at(deadline, on_upgrade).await {
+            Ok(Ok(upgraded)) => Ok(upgraded),
+            Ok(Err(error)) => Err(unavailable("the connection broke", &error)),
+            Err(_) => Err(Problem::new(ErrorKind::Timeout, "the connection was not handed over in time")),
         }
     }
 
