@@ -96,6 +96,11 @@ impl GapReason {
         }
     }
 
+    /// Whether the gap's cursor replaces the place: retained events still follow an evicted or lagged one.
+    pub fn moves_place(self) -> bool {
+        !matches!(self, Self::Evicted | Self::Lagged)
+    }
+
     /// Whether seq may fall across such a gap.
     pub fn may_fall(self) -> bool {
         matches!(self, Self::Rewound | Self::Reset)
@@ -111,11 +116,12 @@ impl Delivery {
         }
     }
 
-    /// The place a consumer stands at once it has taken this delivery, if the delivery moves it.
+    /// The place a consumer stands at once it has taken this delivery, if the delivery moves it. A gap that
+    /// goes on from the place it was told at moves none: at the head of a snapshot there is no place yet.
     pub fn place(&self) -> Option<Cursor> {
         match self {
             Self::Event(event) if !event.is_snapshot() => Some(event.cursor()),
-            Self::Gap(gap) => Some(gap.cursor),
+            Self::Gap(gap) if gap.reason.moves_place() => Some(gap.cursor),
             Self::Place(cursor) => Some(*cursor),
             _ => None,
         }
@@ -131,5 +137,21 @@ impl fmt::Display for GapReason {
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} after {} before {}", self.reason, self.after, self.before)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Epoch;
+
+    #[test]
+    fn a_gap_moves_the_place_only_where_its_cursor_replaces_it() {
+        let at = |seq| Cursor::new(Epoch::from_random(1), seq);
+        for reason in GapReason::ALL {
+            let place = Delivery::Gap(Gap::new(at(1), at(9), at(1), reason)).place();
+            let stays = matches!(reason, GapReason::Evicted | GapReason::Lagged);
+            assert_eq!(place, (!stays).then_some(at(1)), "{reason}");
+        }
     }
 }
