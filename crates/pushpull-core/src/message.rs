@@ -109,7 +109,7 @@ impl Message {
     }
 
     /// Sets the key, what conflation and snapshots go by: 1..=255 bytes, no control characters. A keyed
-    /// message with an empty payload removes its key.
+    /// message with an empty payload removes its key, whatever its content type.
     #[must_use]
     pub fn with_key(mut self, key: impl Into<Arc<str>>) -> Self {
         self.key = Some(key.into());
@@ -192,6 +192,8 @@ impl Message {
             .filter(|()| typed)
             .ok_or(MessageError::ContentType)?;
         match essence_kind(&self.content_type) {
+            // A producer of JSON removes a key without changing the type.
+            PayloadKind::Json if self.payload.is_empty() && self.key.is_some() => {}
             PayloadKind::Json => self.payload = checked_json(self.payload)?,
             PayloadKind::Text if std::str::from_utf8(&self.payload).is_err() => {
                 return Err(MessageError::Text);
@@ -269,6 +271,16 @@ mod tests {
         assert_eq!(checked.unwrap().payload(), &deep, "nesting costs no stack");
         let broken = Message::new(&b"\"\xff\""[..]).with_content_type("application/json");
         assert!(matches!(broken.check(), Err(MessageError::Json(_))));
+    }
+
+    #[test]
+    fn a_key_is_removed_by_an_empty_payload_of_any_type() {
+        for content_type in ["application/json", "text/plain", "image/png"] {
+            let removal = Message::new("").with_content_type(content_type).with_key("k");
+            assert_eq!(removal.check().unwrap().payload(), "", "{content_type}");
+        }
+        let blank = Message::new(" ").with_content_type("application/json").with_key("k");
+        assert!(matches!(blank.check(), Err(MessageError::Json(_))), "it is not empty");
     }
 
     #[test]
