@@ -1,6 +1,7 @@
 //! The HTTP client that the client halves share.
 
 mod producer;
+mod pull;
 mod url;
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
@@ -20,6 +21,7 @@ use pushpull_core::{ErrorKind, Problem};
 use tokio::time::{Instant, timeout_at};
 
 pub use producer::HttpProducer;
+pub use pull::HttpPull;
 pub use url::BaseUrl;
 
 #[cfg(feature = "tls")]

@@ -12,7 +12,7 @@ use pushpull_core::{
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-pub use page::{page_json, parse_page};
+pub use page::{cut_page, page_json, parse_page};
 
 /// The kept encoding of [`event_json`].
 pub static JSON: FormatKey = FormatKey::new("json");

@@ -26,6 +26,8 @@ mod metrics;
 #[cfg(feature = "server")]
 mod origin;
 #[cfg(feature = "server")]
+mod poll;
+#[cfg(feature = "server")]
 mod status;
 #[cfg(all(feature = "tls", feature = "server"))]
 mod tls;
@@ -38,7 +40,7 @@ pub use query::{BatchFormat, Endpoint, Format, KeepAlive, Query, Token, encode_f
 pub use transport::Transport;
 
 #[cfg(feature = "client")]
-pub use client::{Answer, BaseUrl, HttpClient, HttpProducer, RequestError};
+pub use client::{Answer, BaseUrl, HttpClient, HttpProducer, HttpPull, RequestError};
 #[cfg(feature = "server")]
 pub use {
     auth::{Action, AllowAll, Authorizer},
@@ -49,6 +51,7 @@ pub use {
     listener::{Incomings, Listener, ListenerConfig},
     metrics::{Exposition, Metrics, Observation, Observed, Rejection},
     origin::Origins,
+    poll::{MAX_PAGE, PollRequest},
     status::StatusService,
     topics::TopicService,
 };

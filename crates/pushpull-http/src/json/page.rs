@@ -6,6 +6,9 @@ use serde::Deserialize;
 
 use super::{Item, Wire, event_json, gap_json, write_value};
 
+/// Bytes of a page around its events: the words, and a cursor of at most 34.
+const FRAME: usize = 72;
+
 #[derive(Deserialize)]
 struct WirePage<'a> {
     #[serde(borrow)]
@@ -43,6 +46,32 @@ pub fn page_json(batch: &Batch) -> Bytes {
     out.extend(if batch.place.is_some() { &b"\",\"more\":"[..] } else { b"null,\"more\":" });
     out.extend(if batch.more { &b"true}"[..] } else { b"false}" });
     out.into()
+}
+
+/// Cuts `batch` so that its page has at most `max` bytes; one event is kept even if it is larger. The place is
+/// then that of the last event kept, and `more` is set.
+///
+/// A snapshot must not be cut: its events are no places to go on from.
+pub fn cut_page(batch: &mut Batch, max: usize) {
+    let mut bytes = FRAME;
+    let mut kept = None;
+    for (at, delivery) in batch.deliveries.iter().enumerate() {
+        bytes += 1 + match delivery {
+            Delivery::Event(event) => event_json(event).len(),
+            Delivery::Gap(gap) => gap_json(gap).len(),
+            _ => continue,
+        };
+        if let (true, Some((end, place))) = (bytes > max, kept) {
+            // A gap that stood last is told again to who goes on from the event before it.
+            batch.deliveries.truncate(end);
+            batch.place = Some(place);
+            batch.more = true;
+            return;
+        }
+        if let Delivery::Event(event) = delivery {
+            kept = Some((at + 1, event.cursor()));
+        }
+    }
 }
 
 /// Reads the body of a poll's answer. Unknown members are ignored.
@@ -121,6 +150,27 @@ mod tests {
         assert_eq!(page_json(&empty), r#"{"events":[],"cursor":null,"more":false}"#);
         empty.place = Some(at("e-0"));
         assert_eq!(page_json(&empty), r#"{"events":[],"cursor":"e-0","more":false}"#);
+    }
+
+    #[test]
+    fn a_page_is_cut_after_its_last_whole_event() {
+        let full = page_json(&batch()).len();
+        let cut = |max| {
+            let mut cut = batch();
+            cut.more = false;
+            cut_page(&mut cut, max);
+            (cut.events(), cut.place.map(|place| place.seq()), cut.more, page_json(&cut).len())
+        };
+        assert_eq!(cut(full + FRAME), (2, Some(9), false, full + 1));
+        let (events, place, more, bytes) = cut(full - 1);
+        assert_eq!((events, place, more), (1, Some(3), true));
+        assert!(bytes < full - 1);
+        assert_eq!(cut(0).0, 1, "one event comes however large it is");
+        let mut ended = batch();
+        ended.deliveries.swap(2, 4);
+        ended.deliveries.swap(3, 1);
+        cut_page(&mut ended, 0);
+        assert!(matches!(ended.deliveries.last(), Some(Delivery::Event(_))), "no gap stands last");
     }
 
     #[test]
