@@ -1,0 +1,120 @@
+//! The server half: `GET /longpoll`.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{self, Poll},
+    time::Duration,
+};
+
+use http::{Request, Response, header::IF_NONE_MATCH, request::Parts};
+use pushpull_core::{Context, Cursor, Fetch, FetchError, Pull, Start, StartAt};
+use pushpull_http::{Body, Endpoint, Gate, PollRequest, Query};
+use tower_service::Service;
+
+/// Serves long polls over any [`Pull`]: each waits for its first event. Cheap to clone.
+///
+/// It answers every path it is called with: mount it where `/longpoll` should be. A poll whose client is gone is
+/// given up, if the server drops its future then, as hyper does.
+#[derive(Clone)]
+pub struct LongpollService {
+    pull: Arc<dyn Pull>,
+    gate: Gate,
+}
+
+impl LongpollService {
+    /// Serves `pull` to whom `gate` lets in.
+    pub fn new(pull: Arc<dyn Pull>, gate: Gate) -> Self {
+        Self { pull, gate }
+    }
+
+    async fn answer(self, request: &Parts) -> Response<Body> {
+        let (poll, arrived) = match self.enter(request).await {
+            Ok(entered) => entered,
+            Err(refused) => return refused,
+        };
+        match self.begin(&poll, arrived).await {
+            Ok(fetch) => self.wait(&poll, fetch).await,
+            Err(error) => poll.answer(Err(error)),
+        }
+    }
+
+    /// Lets the request in. Where that takes time, the place at which it arrived is noted meanwhile.
+    async fn enter(&self, request: &Parts) -> Result<(PollRequest, Option<Cursor>), Response<Body>> {
+        let mut entering = pin!(PollRequest::enter(&self.gate, request, Endpoint::Longpoll));
+        let at_once = poll_fn(|cx| Poll::Ready(entering.as_mut().poll(cx))).await;
+        if let Poll::Ready(entered) = at_once {
+            return Ok((entered?, None));
+        }
+        let (entered, arrived) = tokio::join!(entering, self.arrival(request));
+        Ok((entered?, arrived))
+    }
+
+    /// The place at which a request that names none arrived. Nothing else of it is known yet, so nobody is told.
+    async fn arrival(&self, request: &Parts) -> Option<Cursor> {
+        if request.headers.contains_key(IF_NONE_MATCH) {
+            return None;
+        }
+        let query = Query::parse(request.uri.query(), Endpoint::Longpoll).ok()?;
+        let asked = query.fetch(None).ok().filter(is_latest)?;
+        self.newest(&Context::default(), asked).await.ok()?
+    }
+
+    /// What to ask for. A poll that named no place is given one, so that it can be asked a second time.
+    async fn begin(&self, poll: &PollRequest, arrived: Option<Cursor>) -> Result<Fetch, FetchError> {
+        let mut fetch = poll.fetch().clone();
+        if is_latest(&fetch) && (arrived.is_some() || !fetch.wait.is_zero()) {
+            let place = match arrived {
+                Some(place) => Some(place),
+                None => self.newest(poll.cx(), fetch.clone()).await?,
+            };
+            fetch.start = place.map_or(fetch.start, StartAt::After);
+        }
+        Ok(fetch)
+    }
+
+    async fn newest(&self, cx: &Context, fetch: Fetch) -> Result<Option<Cursor>, FetchError> {
+        let asked = fetch.with_limit(1).with_wait(Duration::ZERO);
+        self.pull.fetch(cx, asked).await.map(|batch| batch.place)
+    }
+
+    async fn wait(&self, poll: &PollRequest, mut fetch: Fetch) -> Response<Body> {
+        tokio::select! {
+            biased;
+            fetched = self.pull.fetch(poll.cx(), fetch.clone()) => return poll.answer(fetched),
+            () = poll.expired() => return poll.answer_expired(),
+            () = self.gate.drain().cancelled() => {}
+        }
+        fetch.wait = Duration::ZERO;
+        poll.answer(self.pull.fetch(poll.cx(), fetch).await)
+    }
+}
+
+fn is_latest(fetch: &Fetch) -> bool {
+    fetch.start == StartAt::Start(Start::Latest)
+}
+
+impl<B> Service<Request<B>> for LongpollService {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (parts, _) = request.into_parts();
+        let service = self.clone();
+        Box::pin(async move { Ok(service.answer(&parts).await) })
+    }
+}
+
+impl fmt::Debug for LongpollService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LongpollService").field("gate", &self.gate).finish_non_exhaustive()
+    }
+}
