@@ -2,6 +2,7 @@
 
 mod arrows;
 mod setup;
+mod switch;
 
 use std::{
     env,
@@ -35,9 +36,12 @@ fn main() -> ExitCode {
 
 fn test() -> Result<(), Failure> {
     setup::tool("nextest", "cargo-nextest", "0.9.143", "runs the tests")?;
+    setup::programs()?;
     run("cargo", &["test", "--workspace", "--all-features", "--doc", "--quiet"])?;
-    run("cargo", &["build", "--workspace", "--examples"])?;
-    run("cargo", &["nextest", "run", "--workspace", "--all-features", "--no-fail-fast"])
+    switch::compare()?;
+    run("cargo", &["build", "--workspace", "--all-features", "--examples"])?;
+    let tests = ["nextest", "run", "--workspace", "--all-features", "--no-fail-fast"];
+    run_with("PUSHPULL_REQUIRE", "chromium", &tests)
 }
 
 fn check() -> Result<(), Failure> {

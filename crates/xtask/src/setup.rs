@@ -1,8 +1,21 @@
 //! Installs what is missing, and says what and why.
 
-use std::process::{Command, Stdio};
+use std::{
+    env,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use crate::{Failure, run};
+
+/// What the tests start besides Rust: a program, the Debian package that has it, and what it is for.
+const PROGRAMS: [(&str, &str, &str); 5] = [
+    ("chromium", "chromium", "a real browser looks at the dashboard"),
+    ("chromedriver", "chromium-driver", "the tests drive the browser by it"),
+    ("python3", "python3", "the wire contract is tested by its standard library alone"),
+    ("openssl", "openssl", "makes the certificate of the TLS tests"),
+    ("curl", "curl", "the most plain of clients"),
+];
 
 /// Makes sure that `cargo NAME` is there.
 pub(crate) fn tool(name: &str, package: &str, version: &str, why: &str) -> Result<(), Failure> {
@@ -13,4 +26,37 @@ pub(crate) fn tool(name: &str, package: &str, version: &str, why: &str) -> Resul
     }
     eprintln!("{package} {version} is missing and will be installed: it {why}");
     run("cargo", &["install", "--locked", package, "--version", version])
+}
+
+/// Makes sure that the programs the tests start are there.
+pub(crate) fn programs() -> Result<(), Failure> {
+    let missing: Vec<_> = PROGRAMS.iter().filter(|(program, ..)| !is_on_path(program)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for (program, package, why) in &missing {
+        eprintln!("{program} is missing and will be installed (package {package}): {why}");
+    }
+    let packages: Vec<_> = missing.iter().map(|(_, package, _)| *package).collect();
+    install(&packages)
+}
+
+fn install(packages: &[&str]) -> Result<(), Failure> {
+    if !is_on_path("apt-get") {
+        return Err(format!("there is no apt-get here: install {} by hand", packages.join(", ")));
+    }
+    let apt = |arguments: &[&str]| {
+        let as_root = env::var_os("USER").is_some_and(|user| user != "root") && is_on_path("sudo");
+        match as_root {
+            true => run("sudo", &[&["apt-get"], arguments].concat()),
+            false => run("apt-get", arguments),
+        }
+    };
+    apt(&["update", "-qq"])?;
+    apt(&[&["install", "-qq", "-y", "--no-install-recommends"], packages].concat())
+}
+
+fn is_on_path(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| Path::new(&folder).join(program).is_file())
 }
