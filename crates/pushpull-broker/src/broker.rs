@@ -120,7 +120,9 @@ impl Broker {
     /// Whether a place is so far behind that its poller should be given the new one.
     fn is_stale(&self, start: StartAt) -> bool {
         let StartAt::After(cursor) = start else { return false };
-        let (head, floor) = (self.hub.head(), self.hub.floor());
+        // A place must move before the evidence ends, too: below it, nobody knows what an unknown topic lost.
+        let floor = self.hub.floor().max(self.hub.topics.forgotten_to());
+        let head = self.hub.head();
         self.hub.judge(cursor) == CursorStanding::Good
             && head.saturating_sub(cursor.seq()) > head.saturating_sub(floor) / 4
     }
@@ -159,7 +161,7 @@ impl Pull for Broker {
         let mut subscribe =
             Subscribe::new(request.topics.clone()).from(request.start).on_overflow(request.overflow);
         subscribe.conflate = request.conflate;
-        let mut answer = Answer::new(BrokerFeed::attach(&self.hub, &subscribe)?, &request);
+        let mut answer = Answer::new(BrokerFeed::attach(&self.hub, &subscribe)?.in_answers(), &request);
         answer.gather(&mut task::Context::from_waker(silent_waker()));
         if !answer.is_worth_sending() && !request.wait.is_zero() {
             let wait = Instant::now() + request.wait.min(Fetch::MAX_WAIT);
@@ -178,6 +180,8 @@ struct Answer {
     bounds: Bounds,
     batch: Batch,
     cut: bool,
+    /// Whether nothing more can come: waiting would be in vain.
+    ended: bool,
 }
 
 impl Answer {
@@ -187,7 +191,7 @@ impl Answer {
             true => Bounds::new(usize::MAX, usize::MAX),
             false => Bounds::new(request.limit.clamp(1, Fetch::MAX_LIMIT), request.max_bytes),
         };
-        Self { feed, whole, bounds, batch: Batch::default(), cut: false }
+        Self { feed, whole, bounds, batch: Batch::default(), cut: false, ended: false }
     }
 
     /// Takes all there is, within the bounds.
@@ -197,6 +201,7 @@ impl Answer {
             let polled = self.feed.poll_batch(cx, self.bounds, &mut self.batch);
             self.spend(before);
             self.cut = self.batch.more;
+            self.ended = matches!(polled, Poll::Ready(None));
             let done = self.whole || self.batch.closed || self.bounds.events == 0 || self.bounds.bytes == 0;
             if done || !matches!(polled, Poll::Ready(Some(_))) || (self.batch.more && self.is_worth_sending())
             {
@@ -225,7 +230,7 @@ impl Answer {
 
     fn poll_worth_sending(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
         self.gather(cx);
-        match self.is_worth_sending() || self.batch.closed {
+        match self.is_worth_sending() || self.batch.closed || self.ended {
             true => Poll::Ready(()),
             false => Poll::Pending,
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use pushpull_core::{Event, View};
+use pushpull_core::{Event, Prev, View};
 
 /// How many waiting events conflation looks at.
 pub(crate) const WINDOW: usize = 10_000;
@@ -15,8 +15,9 @@ pub(crate) struct Survivor {
 }
 
 /// Thins `waiting`, which is in rising order. Keyless events all survive. An event keeps its `prev` only if
-/// the event before it on its topic survived too.
-pub(crate) fn by_key(waiting: Vec<Event>) -> Vec<Survivor> {
+/// the event before it on its topic survived too; of one that is not among `waiting`, `was_left_out` says
+/// by its seq whether it may have been left out before.
+pub(crate) fn by_key(waiting: Vec<Event>, was_left_out: impl Fn(u64) -> bool) -> Vec<Survivor> {
     let survives = mark_newest(&waiting);
     let mut broken: HashMap<String, bool> = HashMap::new();
     let mut survivors = Vec::new();
@@ -26,7 +27,7 @@ pub(crate) fn by_key(waiting: Vec<Event>) -> Vec<Survivor> {
             Some(known) => std::mem::replace(known, !survives),
             None => {
                 broken.insert(event.topic().as_str().to_owned(), !survives);
-                false
+                matches!(event.prev(), Prev::At(prev) if was_left_out(prev.seq()))
             }
         };
         if survives {
@@ -53,7 +54,7 @@ fn mark_newest(waiting: &[Event]) -> Vec<bool> {
 
 #[cfg(test)]
 mod tests {
-    use pushpull_core::{Cursor, Epoch, EventParts, Message, Prev};
+    use pushpull_core::{Cursor, Epoch, EventParts, Message};
 
     use super::*;
 
@@ -76,7 +77,7 @@ mod tests {
     }
 
     fn outcome(events: &[(&str, Option<&str>)]) -> Vec<(u64, u64, bool)> {
-        let survivors = by_key(waiting(events));
+        let survivors = by_key(waiting(events), |_| false);
         survivors
             .iter()
             .map(|s| (s.event.cursor().seq(), s.left_out, s.event.view() == View::Thinned))

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use pushpull_core::{Epoch, Message, Problem, PublishError, Topic};
 
-use crate::hub::Hub;
+use crate::hub::{Hub, Ingested};
 
 /// What a broker stores and shares its sequence with.
 ///
@@ -130,7 +130,17 @@ impl Tail {
 
     /// Delivers `entries`, in order, all at once: no consumer sees some without the others.
     pub fn push(&self, entries: Vec<Entry>) {
-        self.0.ingest(entries);
+        self.announce(&self.take(entries));
+    }
+
+    /// As [`Tail::push`], but wakes nobody before [`Tail::announce`], so that an engine can let go of what
+    /// orders its appends first.
+    pub(crate) fn take(&self, entries: Vec<Entry>) -> Ingested {
+        self.0.ingest(entries)
+    }
+
+    pub(crate) fn announce(&self, ingested: &Ingested) {
+        self.0.announce(ingested);
     }
 
     /// Tells whether the engine can be reached.

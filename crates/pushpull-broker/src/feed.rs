@@ -9,7 +9,7 @@ use std::{
 
 use pushpull_core::{
     Batch, Bounds, Conflate, ConsumeError, Cursor, CursorStanding, Delivery, Event, Feed, Gap, GapReason,
-    Link, Overflow, Problem, Standing, Start, StartAt, Subscribe, SubscribeError, Topics as Wanted,
+    Link, Overflow, Pattern, Problem, Standing, Start, StartAt, Subscribe, SubscribeError, Topics as Wanted,
 };
 
 use crate::{
@@ -36,9 +36,13 @@ pub(crate) struct BrokerFeed {
     place: u64,
     /// Losses up to here were told, or are not this consumer's.
     told_to: u64,
-    /// Whether it ever was at the head: what it loses from then on, it loses by being slow.
+    /// Whether it ever was at the head.
     was_live: bool,
+    /// Whether it has not looked yet: what is gone from then on, it loses by being slow.
+    is_fresh: bool,
     conflated: u64,
+    /// See [`Wish::thin_after`].
+    thin_after: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -64,7 +68,9 @@ impl BrokerFeed {
             place: hub.head(),
             told_to: 0,
             was_live: false,
+            is_fresh: true,
             conflated: 0,
+            thin_after: None,
         };
         match request.start {
             StartAt::After(cursor) => feed.resume(cursor),
@@ -76,6 +82,12 @@ impl BrokerFeed {
             StartAt::Start(_) => {}
         }
         Ok(feed)
+    }
+
+    /// Is one of several answers: what the one before it left out is not known.
+    pub(crate) fn in_answers(mut self) -> Self {
+        self.thin_after = Some(0);
+        self
     }
 
     fn begin_earliest(&mut self) {
@@ -127,6 +139,8 @@ impl BrokerFeed {
             place: self.place,
             bounds,
             conflate: self.conflate == Conflate::Key,
+            told_to: self.told_to,
+            thin_after: self.thin_after,
         })
     }
 
@@ -175,6 +189,10 @@ impl BrokerFeed {
         out.deliveries.extend(gap.map(Delivery::Gap));
         let (mut taken, mut bytes) = (0, 0);
         while let Some(next) = events.as_slice().first() {
+            if !self.wanted.matches(next.topic()) {
+                events.next();
+                continue;
+            }
             bytes += next.payload().len();
             if taken == bounds.events || (taken > 0 && bytes > bounds.bytes) {
                 out.more = true;
@@ -191,15 +209,20 @@ impl BrokerFeed {
     fn take_news(&mut self, bounds: Bounds, out: &mut Batch) {
         self.hub.expire_now();
         let head = self.hub.head();
+        let reason = match std::mem::replace(&mut self.is_fresh, false) {
+            true => GapReason::Evicted,
+            false => GapReason::Lagged,
+        };
         if !self.hub.has_news(&self.interest, self.place) {
             self.place = self.place.max(head);
             self.was_live = true;
             return;
         }
         let found = self.read(bounds);
+        self.thin_after = found.cut.then(|| self.thin_after.unwrap_or(self.place));
         if let Some(lost_to) = found.lost_to.filter(|lost_to| *lost_to > self.told_to) {
             self.told_to = lost_to;
-            if !self.tell_loss(lost_to, out) {
+            if !self.tell_loss(lost_to, reason, out) {
                 return;
             }
         }
@@ -213,18 +236,17 @@ impl BrokerFeed {
     }
 
     /// Tells that what was asked for up to `lost_to` is gone. Returns whether what is retained still follows.
-    fn tell_loss(&mut self, lost_to: u64, out: &mut Batch) -> bool {
+    fn tell_loss(&mut self, lost_to: u64, reason: GapReason, out: &mut Batch) -> bool {
         let after = self.hub.cursor(self.place);
         let gap = match self.overflow {
             Overflow::Latest => {
                 self.place = self.hub.head();
+                // What is lost beyond the head already, in the middle of an append, is still to be told.
+                self.told_to = self.place;
                 let newest = self.hub.cursor(self.place);
                 Gap::new(after, self.hub.cursor(self.place + 1), newest, GapReason::Skipped)
             }
-            _ => {
-                let reason = if self.was_live { GapReason::Lagged } else { GapReason::Evicted };
-                Gap::new(after, self.hub.cursor(lost_to + 1), after, reason)
-            }
+            _ => Gap::new(after, self.hub.cursor(lost_to + 1), after, reason),
         };
         self.tell(gap, out);
         self.overflow != Overflow::Latest && matches!(self.stage, Stage::Running)
@@ -278,9 +300,13 @@ impl Feed for BrokerFeed {
     }
 
     fn retarget(&mut self, topics: Wanted) -> Result<(), SubscribeError> {
+        let is_new = |entry: &Pattern| !self.wanted.iter().any(|known| known == entry);
+        if topics.iter().any(is_new) {
+            // What was told, or waived, was of other topics.
+            (self.told_to, self.is_fresh) = (0, true);
+        }
         self.interest = self.hub.interest(&topics);
         self.wanted = topics;
-        self.told_to = 0;
         Ok(())
     }
 

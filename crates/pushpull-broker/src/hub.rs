@@ -33,7 +33,6 @@ pub(crate) struct Hub {
     patterns: Arc<Patterns>,
     epochs: RwLock<Epochs>,
     head: AtomicU64,
-    forgotten_to: AtomicU64,
     published: AtomicU64,
     engine_up: AtomicBool,
     closed: AtomicBool,
@@ -55,6 +54,23 @@ pub(crate) struct Ring {
     records: BTreeMap<u64, Arc<TopicSlot>>,
 }
 
+/// What was taken, for [`Hub::announce`].
+#[derive(Debug, Default)]
+pub(crate) struct Ingested {
+    touched: Vec<Arc<TopicSlot>>,
+    forgotten: Vec<Arc<TopicSlot>>,
+}
+
+/// What a search for losses came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Search {
+    Nothing,
+    /// A topic lost events up to here.
+    Lost(u64),
+    /// Enough was looked at: go on from here.
+    Until(u64),
+}
+
 impl Hub {
     pub(crate) fn new(retention: Retention) -> Self {
         Self {
@@ -63,7 +79,6 @@ impl Hub {
             patterns: Arc::default(),
             epochs: RwLock::new(Epochs::new(Epoch::NEVER, 0)),
             head: AtomicU64::new(0),
-            forgotten_to: AtomicU64::new(0),
             published: AtomicU64::new(0),
             engine_up: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -75,11 +90,6 @@ impl Hub {
     /// The newest place.
     pub(crate) fn head(&self) -> u64 {
         self.head.load(Ordering::Acquire)
-    }
-
-    /// Below this place nothing is known of an unknown topic.
-    pub(crate) fn forgotten_to(&self) -> u64 {
-        self.forgotten_to.load(Ordering::Acquire)
     }
 
     /// The place before the earliest event retained.
@@ -130,9 +140,10 @@ impl Hub {
         self.patterns.raise_all();
     }
 
-    /// Takes `entries`, in order, raises the head once, and wakes who waits for them.
-    pub(crate) fn ingest(&self, entries: Vec<Entry>) {
-        let Some(last) = entries.last().map(|entry| entry.seq) else { return };
+    /// Takes `entries`, in order, and raises the head once. [`Hub::announce`] wakes who waits for them.
+    #[must_use]
+    pub(crate) fn ingest(&self, entries: Vec<Entry>) -> Ingested {
+        let Some(last) = entries.last().map(|entry| entry.seq) else { return Ingested::default() };
         let count = entries.len() as u64;
         let now = Instant::now();
         let mut touched: Vec<Arc<TopicSlot>> = Vec::with_capacity(1);
@@ -150,12 +161,16 @@ impl Hub {
         self.head.store(last, Ordering::Release);
         self.published.fetch_add(count, Ordering::Relaxed);
         let forgotten = self.retain(&mut ring, now);
-        drop(ring);
-        for slot in &touched {
+        Ingested { touched, forgotten }
+    }
+
+    /// Wakes who waits for what was taken.
+    pub(crate) fn announce(&self, ingested: &Ingested) {
+        for slot in &ingested.touched {
             slot.signal.raise();
             self.patterns.raise(&slot.topic, &slot.watchers);
         }
-        forgotten.iter().for_each(|slot| self.topics.remove_idle(slot));
+        ingested.forgotten.iter().for_each(|slot| self.topics.remove_idle(slot));
     }
 
     fn append(
@@ -188,7 +203,6 @@ impl Hub {
         let seq = entry.seq;
         let event = self.event(state, entry);
         if state.last_seq == 0 {
-            state.lost_to = self.forgotten_to();
             ring.records.insert(seq, slot.clone());
         }
         let weight = event.weight() as u64;
@@ -207,7 +221,7 @@ impl Hub {
 
     fn event(&self, state: &TopicState, entry: Entry) -> Event {
         let prev = match state.last_seq {
-            0 if self.forgotten_to() == 0 => Prev::First,
+            0 if state.forgotten_to == 0 => Prev::First,
             0 => Prev::Unknown,
             seq => Prev::At(self.cursor(seq)),
         };
@@ -262,7 +276,8 @@ impl Hub {
                 ring.records.insert(newest, slot);
                 continue;
             }
-            self.forgotten_to.fetch_max(state.last_seq, Ordering::AcqRel);
+            self.topics.forget_to(state.last_seq);
+            self.patterns.forget_to(state.last_seq, &slot.topic, &slot.watchers);
             ring.forget(&slot, &mut state);
             drop(state);
             return Some(slot);
@@ -284,10 +299,32 @@ impl Hub {
 }
 
 impl Ring {
-    /// The highest seq up to which a topic that `matches` lost events, if it lies beyond `place`.
-    pub(crate) fn loss_beyond(&self, place: u64, matches: impl Fn(&TopicSlot) -> bool) -> Option<u64> {
-        let beyond = self.losses.range((Bound::Excluded(place), Bound::Unbounded));
-        beyond.rev().find(|(_, slot)| matches(slot)).map(|(seq, _)| *seq)
+    /// The highest seq up to which any topic lost events.
+    pub(crate) fn newest_loss(&self) -> u64 {
+        self.losses.last_key_value().map_or(0, |(seq, _)| *seq)
+    }
+
+    /// Looks from `newest` back to `place` for a topic that `matches`, at `most` of them.
+    pub(crate) fn search_losses(
+        &self,
+        place: u64,
+        newest: u64,
+        most: usize,
+        matches: impl Fn(&TopicSlot) -> bool,
+    ) -> Search {
+        if newest <= place {
+            return Search::Nothing;
+        }
+        let between = self.losses.range((Bound::Excluded(place), Bound::Included(newest)));
+        for (looked, (seq, slot)) in between.rev().enumerate() {
+            if looked == most {
+                return Search::Until(*seq);
+            }
+            if matches(slot) {
+                return Search::Lost(*seq);
+            }
+        }
+        Search::Nothing
     }
 
     fn keep_apart(&mut self, state: &mut TopicState, event: &Event, keys: usize) {
@@ -336,8 +373,8 @@ impl Ring {
             event.forget_encodings();
             self.log.take_out(seq);
         }
-        slot.newest_seq.store(0, Ordering::Release);
-        *state = TopicState { removed: state.removed, ..TopicState::default() };
+        state.forget();
+        slot.newest_seq.store(state.lost_to, Ordering::Release);
     }
 }
 

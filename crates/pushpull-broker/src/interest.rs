@@ -23,38 +23,59 @@ pub(crate) struct Patterns {
 #[derive(Debug)]
 struct Watched {
     pattern: Pattern,
-    signal: Arc<Signal>,
+    post: Arc<Post>,
     watchers: usize,
 }
 
-/// The signals of the patterns that match one topic, as of a version of the table.
+/// Where the watchers of one pattern stand.
 #[derive(Debug, Default)]
-pub(crate) struct Watchers(Mutex<(u64, Arc<[Arc<Signal>]>)>);
+pub(crate) struct Post {
+    signal: Arc<Signal>,
+    /// Up to here records of topics that match may have been dropped: before the pattern was watched any
+    /// topic's, from then on those that are known to match.
+    forgotten_to: AtomicU64,
+}
+
+/// The posts of the patterns that match one topic, as of a version of the table.
+#[derive(Debug, Default)]
+pub(crate) struct Watchers(Mutex<(u64, Arc<[Arc<Post>]>)>);
 
 /// Holds a pattern in the table.
 #[derive(Debug)]
 pub(crate) struct Watch {
     pattern: Pattern,
-    signal: Arc<Signal>,
+    post: Arc<Post>,
     patterns: Arc<Patterns>,
 }
 
 impl Patterns {
-    pub(crate) fn watch(self: &Arc<Self>, pattern: &Pattern) -> Watch {
+    pub(crate) fn watch(self: &Arc<Self>, pattern: &Pattern, topics: &Topics) -> Watch {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        let signal = match table.iter_mut().find(|watched| watched.pattern == *pattern) {
+        let post = match table.iter_mut().find(|watched| watched.pattern == *pattern) {
             Some(watched) => {
                 watched.watchers += 1;
-                watched.signal.clone()
+                watched.post.clone()
             }
             None => {
-                let signal = Arc::<Signal>::default();
-                table.push(Watched { pattern: pattern.clone(), signal: signal.clone(), watchers: 1 });
+                let post = Arc::<Post>::default();
+                table.push(Watched { pattern: pattern.clone(), post: post.clone(), watchers: 1 });
                 self.version.fetch_add(1, Ordering::SeqCst);
-                signal
+                // Behind the version: what is forgotten from now on either finds the post or is seen here.
+                post.forgotten_to.fetch_max(topics.forgotten_to(), Ordering::SeqCst);
+                post
             }
         };
-        Watch { pattern: pattern.clone(), signal, patterns: self.clone() }
+        Watch { pattern: pattern.clone(), post, patterns: self.clone() }
+    }
+
+    /// Notes at the posts that match `topic` that its record is dropped. Call it after
+    /// [`Topics::forget_to`].
+    pub(crate) fn forget_to(&self, seq: u64, topic: &Topic, watchers: &Watchers) {
+        let version = self.version.load(Ordering::SeqCst);
+        if version > 0 {
+            let posts = watchers.current(version, topic, self);
+            posts.iter().for_each(|post| _ = post.forgotten_to.fetch_max(seq, Ordering::SeqCst));
+        }
     }
 
     /// Raises the signals of the patterns that match `topic`. Call it after the head was raised.
@@ -62,30 +83,30 @@ impl Patterns {
         fence(Ordering::SeqCst);
         let version = self.version.load(Ordering::SeqCst);
         if version > 0 {
-            watchers.current(version, topic, self).iter().for_each(|signal| signal.raise());
+            watchers.current(version, topic, self).iter().for_each(|post| post.signal.raise());
         }
     }
 
     /// Raises every pattern's signal.
     pub(crate) fn raise_all(&self) {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        let signals: Vec<_> = table.iter().map(|watched| watched.signal.clone()).collect();
+        let posts: Vec<_> = table.iter().map(|watched| watched.post.clone()).collect();
         drop(table);
-        signals.iter().for_each(|signal| signal.raise());
+        posts.iter().for_each(|post| post.signal.raise());
     }
 
-    fn matching(&self, topic: &Topic) -> Arc<[Arc<Signal>]> {
+    fn matching(&self, topic: &Topic) -> Arc<[Arc<Post>]> {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         table
             .iter()
             .filter(|watched| watched.pattern.matches(topic))
-            .map(|watched| watched.signal.clone())
+            .map(|watched| watched.post.clone())
             .collect()
     }
 }
 
 impl Watchers {
-    fn current(&self, version: u64, topic: &Topic, patterns: &Patterns) -> Arc<[Arc<Signal>]> {
+    fn current(&self, version: u64, topic: &Topic, patterns: &Patterns) -> Arc<[Arc<Post>]> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.0 != version {
             *known = (version, patterns.matching(topic));
@@ -125,18 +146,24 @@ impl Interest {
         for entry in wanted {
             match entry.to_topic() {
                 Some(topic) => readers.push(topics.read(&topic)),
-                None => watches.push(patterns.watch(entry)),
+                None => watches.push(patterns.watch(entry, topics)),
             }
         }
         let signals = readers.iter().map(|reader| &reader.slot.signal);
         let waiters =
-            signals.chain(watches.iter().map(|watch| &watch.signal)).cloned().map(Waiter::new).collect();
+            signals.chain(watches.iter().map(|watch| &watch.post.signal)).cloned().map(Waiter::new).collect();
         Self { readers, watches, waiters }
     }
 
     /// Whether every entry names one topic.
     pub(crate) fn is_exact(&self) -> bool {
         self.watches.is_empty()
+    }
+
+    /// Up to here records of topics that its patterns match may have been dropped.
+    pub(crate) fn forgotten_to(&self) -> u64 {
+        let posts = self.watches.iter().map(|watch| watch.post.forgotten_to.load(Ordering::SeqCst));
+        posts.max().unwrap_or(0)
     }
 
     /// The one signal it waits for, if it is one.

@@ -1,7 +1,7 @@
 //! The memory engine: the hub's ring is the store, and history ends with the process.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -11,18 +11,19 @@ use tokio::time::Instant;
 
 use crate::{
     Append, Appended, Capabilities, Engine, Entry, Retention, Tail,
+    hub::Ingested,
     idempotency::{Verdict, Window},
 };
 
 /// An [`Engine`] of one process: a new epoch at every start, and a cursor survives as long as the process.
 #[derive(Debug)]
 pub struct MemoryEngine {
+    tail: OnceLock<Tail>,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    tail: Option<Tail>,
     last: u64,
     window: Window,
 }
@@ -31,13 +32,14 @@ impl MemoryEngine {
     /// An engine with the idempotency window that `retention` asks for.
     pub fn new(retention: &Retention) -> Self {
         let window = Window::new(retention.idempotency_window, retention.idempotency_ids);
-        Self { state: Mutex::new(State { tail: None, last: 0, window }) }
+        Self { tail: OnceLock::new(), state: Mutex::new(State { last: 0, window }) }
     }
 
     pub(crate) fn start(&self, tail: Tail) {
         tail.begin(Epoch::from_random(getrandom::u64().unwrap_or_else(|_| clock_ms())), 0);
         tail.engine_up(true);
-        self.lock().tail = Some(tail);
+        // Opened a second time it goes on feeding the first tail.
+        let _ = self.tail.set(tail);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -46,14 +48,13 @@ impl MemoryEngine {
 }
 
 impl State {
-    fn append(&mut self, append: Append) -> Result<Appended, Problem> {
+    /// Appends under the lock that orders appends; whoever waits is woken behind it.
+    fn append(&mut self, tail: &Tail, append: Append) -> Result<(Appended, Ingested), Problem> {
         let now = Instant::now();
         let fingerprint = match self.window.judge(&append, now)? {
-            Verdict::Repeat(appended) => return Ok(appended),
+            Verdict::Repeat(appended) => return Ok((appended, Ingested::default())),
             Verdict::New(fingerprint) => fingerprint,
         };
-        let closed = || Problem::new(ErrorKind::Unavailable, "the engine is not open");
-        let tail = self.tail.as_ref().ok_or_else(closed)?;
         let appended = Appended::new(self.last + 1, self.last + append.messages.len() as u64);
         if let Some(fingerprint) = fingerprint {
             self.window.remember(&append, fingerprint, appended, now);
@@ -61,9 +62,9 @@ impl State {
         let time_ms = clock_ms();
         let seqs = appended.first..;
         let entry = |(seq, message)| Entry::new(seq, time_ms, append.topic.clone(), message);
-        tail.push(seqs.zip(append.messages).map(entry).collect());
+        let ingested = tail.take(seqs.zip(append.messages).map(entry).collect());
         self.last = appended.last;
-        Ok(appended)
+        Ok((appended, ingested))
     }
 }
 
@@ -88,7 +89,12 @@ impl Engine for MemoryEngine {
     }
 
     async fn append(&self, append: Append) -> Result<Appended, PublishError> {
-        self.lock().append(append).map_err(PublishError::not_applied)
+        let closed = || Problem::new(ErrorKind::Unavailable, "the engine is not open");
+        let tail = self.tail.get().ok_or_else(|| PublishError::not_applied(closed()))?;
+        let appended = self.lock().append(tail, append);
+        let (appended, ingested) = appended.map_err(PublishError::not_applied)?;
+        tail.announce(&ingested);
+        Ok(appended)
     }
 
     async fn probe(&self) -> Result<(), Problem> {

@@ -1,16 +1,21 @@
 //! Reading what lies after a place: of a few topics by their lists, of patterns by the log.
 
+use std::sync::{MutexGuard, atomic::Ordering};
+
 use pushpull_core::{Bounds, Event, Topics as Wanted};
 
 use crate::{
     conflate::{self, Survivor},
-    hub::{Hub, is_wanted},
+    hub::{Hub, Ring, Search, is_wanted},
     interest::Interest,
     topics::TopicSlot,
 };
 
 /// Most entries of the log looked at by one read.
 const SCAN: usize = 4096;
+
+/// Most topics looked at for a loss before the ring is let go for a moment.
+const PORTION: usize = 1024;
 
 /// What one read found.
 #[derive(Debug)]
@@ -23,6 +28,8 @@ pub(crate) struct Found {
     pub(crate) place: u64,
     /// Whether something may wait beyond `place`.
     pub(crate) more: bool,
+    /// Whether survivors of conflation were held back: what they replace may lie before `place`.
+    pub(crate) cut: bool,
 }
 
 /// What to read.
@@ -33,6 +40,10 @@ pub(crate) struct Wish<'a> {
     pub(crate) place: u64,
     pub(crate) bounds: Bounds,
     pub(crate) conflate: bool,
+    /// Losses up to here are of no interest.
+    pub(crate) told_to: u64,
+    /// Events after this place, if any, may have been left out by conflation for others that still wait.
+    pub(crate) thin_after: Option<u64>,
 }
 
 impl Hub {
@@ -52,11 +63,7 @@ impl Hub {
         if !interest.is_exact() {
             return self.head() > place;
         }
-        let forgotten = self.forgotten_to() > place;
-        let is_new = |slot: &TopicSlot| match slot.newest_seq.load(std::sync::atomic::Ordering::Acquire) {
-            0 => forgotten,
-            newest => newest > place,
-        };
+        let is_new = |slot: &TopicSlot| slot.newest_seq.load(Ordering::Acquire) > place;
         interest.readers.iter().any(|reader| is_new(&reader.slot))
     }
 
@@ -65,8 +72,7 @@ impl Hub {
         let mut scanned = Scanned { lost_to: None, events: Vec::new(), place: head, more: false };
         for reader in &wish.interest.readers {
             let state = reader.slot.lock();
-            let lost_to = if state.last_seq == 0 { self.forgotten_to() } else { state.lost_to };
-            scanned.note_loss(lost_to, wish.place);
+            scanned.note_loss(state.lost_to, wish.place);
             scanned.events.extend(state.between(wish.place, head).take(most.saturating_add(1)).cloned());
         }
         if wish.interest.readers.len() > 1 {
@@ -77,12 +83,12 @@ impl Hub {
     }
 
     fn read_log(&self, wish: &Wish<'_>, most: usize) -> Scanned {
-        let ring = self.ring();
+        let (ring, lost_to) = self.ring_and_loss(wish);
         let mut scanned = Scanned { lost_to: None, events: Vec::new(), place: self.head(), more: false };
-        if wish.place < self.head() {
-            let loss = ring.loss_beyond(wish.place, |slot| is_wanted(wish.wanted, slot));
-            scanned.note_loss(loss.unwrap_or(0), wish.place);
-            scanned.note_loss(self.forgotten_to(), wish.place);
+        scanned.note_loss(lost_to, wish.place);
+        scanned.note_loss(wish.interest.forgotten_to(), wish.place);
+        for reader in &wish.interest.readers {
+            scanned.note_loss(reader.slot.lock().lost_to, wish.place);
         }
         for (looked, (seq, kept)) in ring.log.after(wish.place).enumerate() {
             if looked == SCAN.max(most.min(conflate::WINDOW)) {
@@ -98,6 +104,34 @@ impl Hub {
         }
         scanned.truncate(most, wish.place);
         scanned
+    }
+}
+
+impl Hub {
+    /// The ring, and up to where a topic that is wanted lost events as of the moment it was locked.
+    ///
+    /// A search through many topics lets the ring go in between, so that publishing does not wait for it: what
+    /// is lost meanwhile stands above all that was looked at, and is looked at in the end.
+    fn ring_and_loss(&self, wish: &Wish<'_>) -> (MutexGuard<'_, Ring>, u64) {
+        let from = wish.place.max(wish.told_to);
+        let is_wanted = |slot: &TopicSlot| is_wanted(wish.wanted, slot);
+        let mut ring = self.ring();
+        let top = ring.newest_loss();
+        let mut newest = top;
+        let lost_to = loop {
+            match ring.search_losses(from, newest, PORTION, is_wanted) {
+                Search::Nothing => break 0,
+                Search::Lost(seq) => break seq,
+                Search::Until(seq) => newest = seq,
+            }
+            drop(ring);
+            std::thread::yield_now();
+            ring = self.ring();
+        };
+        match ring.search_losses(from.max(top), u64::MAX, usize::MAX, is_wanted) {
+            Search::Lost(seq) => (ring, seq),
+            _ => (ring, lost_to),
+        }
     }
 }
 
@@ -129,17 +163,20 @@ impl Scanned {
 fn cut(wish: &Wish<'_>, scanned: Scanned) -> Found {
     let Scanned { lost_to, events, mut place, mut more } = scanned;
     let mut events = if wish.conflate {
-        conflate::by_key(events)
+        conflate::by_key(events, |prev| {
+            wish.thin_after.is_some_and(|after| after < prev && prev <= wish.place)
+        })
     } else {
         events.into_iter().map(|event| Survivor { event, left_out: 0 }).collect()
     };
     let fits = fitting(&events, wish.bounds);
+    let cut = wish.conflate && fits < events.len();
     if fits < events.len() {
         events.truncate(fits);
         place = events.last().map_or(wish.place, |survivor| survivor.event.cursor().seq());
         more = true;
     }
-    Found { lost_to, events, place, more }
+    Found { lost_to, events, place, more, cut }
 }
 
 /// How many of `events` the bounds allow: one is allowed whatever its size.

@@ -40,10 +40,8 @@ impl Hub {
         let mut slots = Vec::new();
         for pattern in wanted {
             let matching = self.topics.matching(pattern);
-            let known =
-                |slot: &Arc<TopicSlot>| slot.newest_seq.load(std::sync::atomic::Ordering::Acquire) > 0;
-            if !pattern.is_exact() || !matching.iter().any(known) {
-                *lost_to = (*lost_to).max(self.forgotten_to());
+            if !pattern.is_exact() || matching.is_empty() {
+                *lost_to = (*lost_to).max(self.topics.forgotten_to());
             }
             slots.extend(matching.into_iter().filter(|slot| seen.insert(Arc::as_ptr(slot))));
         }
@@ -54,6 +52,10 @@ impl Hub {
 impl Snapshot {
     fn take(&mut self, slot: &TopicSlot, start: Start) {
         let state = slot.lock();
+        // A newest event is known for certain; of the keys of a record that was dropped nobody knows.
+        if start == Start::Snapshot || state.newest.is_none() {
+            self.lost_to = self.lost_to.max(state.forgotten_to);
+        }
         if start == Start::Last {
             self.events.extend(state.newest.clone().map(|event| event.shown(View::Snapshot)));
         } else {

@@ -18,7 +18,7 @@ pub(crate) struct TopicSlot {
     pub(crate) topic: Topic,
     pub(crate) signal: Arc<Signal>,
     pub(crate) watchers: Watchers,
-    /// The topic's newest seq, readable without the lock; 0 without a record.
+    /// Nothing of the topic lies beyond this seq, neither an event nor a loss: readable without the lock.
     pub(crate) newest_seq: AtomicU64,
     readers: AtomicUsize,
     state: Mutex<TopicState>,
@@ -32,6 +32,9 @@ pub(crate) struct TopicState {
     pub(crate) last_seq: u64,
     /// Events at or before this seq are gone.
     pub(crate) lost_to: u64,
+    /// Of what came at or before this seq nothing is known: the record was dropped. As long as the slot stays
+    /// on the map no event of the topic goes unseen, so it rises only with the topic's own record.
+    pub(crate) forgotten_to: u64,
     pub(crate) newest: Option<Event>,
     pub(crate) keyed: Keyed,
     /// Taken off the map: whoever still holds it looks the topic up again.
@@ -39,14 +42,14 @@ pub(crate) struct TopicState {
 }
 
 impl TopicSlot {
-    fn new(topic: Topic) -> Self {
+    fn new(topic: Topic, forgotten_to: u64) -> Self {
         Self {
             topic,
             signal: Arc::default(),
             watchers: Watchers::default(),
-            newest_seq: AtomicU64::new(0),
+            newest_seq: AtomicU64::new(forgotten_to),
             readers: AtomicUsize::new(0),
-            state: Mutex::default(),
+            state: Mutex::new(TopicState { lost_to: forgotten_to, forgotten_to, ..TopicState::default() }),
         }
     }
 
@@ -62,6 +65,12 @@ impl TopicState {
         self.list.range(start..).take_while(move |(at, _)| *at <= head).map(|(_, event)| event)
     }
 
+    /// Drops the record. What is known from now on is that all of it is gone.
+    pub(crate) fn forget(&mut self) {
+        let lost_to = self.lost_to.max(self.last_seq);
+        *self = Self { removed: self.removed, lost_to, forgotten_to: lost_to, ..Self::default() };
+    }
+
     /// Bytes of what is kept apart from the log.
     pub(crate) fn kept_bytes(&self) -> u64 {
         self.keyed.bytes() + self.newest.as_ref().map_or(0, |event| event.weight() as u64)
@@ -70,7 +79,11 @@ impl TopicState {
 
 /// All topics, by name.
 #[derive(Debug, Default)]
-pub(crate) struct Topics(RwLock<HashMap<Topic, Arc<TopicSlot>>>);
+pub(crate) struct Topics {
+    map: RwLock<HashMap<Topic, Arc<TopicSlot>>>,
+    /// Below this place nothing is known of a topic that is not on the map.
+    forgotten_to: AtomicU64,
+}
 
 impl Topics {
     /// The slot of `topic`, made if there is none.
@@ -78,13 +91,27 @@ impl Topics {
         if let Some(slot) = self.find(topic) {
             return slot;
         }
-        let mut map = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        map.entry(topic.clone()).or_insert_with(|| Arc::new(TopicSlot::new(topic.clone()))).clone()
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        map.entry(topic.clone()).or_insert_with(|| self.make(topic)).clone()
+    }
+
+    /// Called under the map's lock: a record that was dropped before has raised `forgotten_to` by then.
+    fn make(&self, topic: &Topic) -> Arc<TopicSlot> {
+        Arc::new(TopicSlot::new(topic.clone(), self.forgotten_to()))
+    }
+
+    pub(crate) fn forgotten_to(&self) -> u64 {
+        self.forgotten_to.load(Ordering::SeqCst)
+    }
+
+    /// A record is dropped whose newest event was at `seq`.
+    pub(crate) fn forget_to(&self, seq: u64) {
+        self.forgotten_to.fetch_max(seq, Ordering::SeqCst);
     }
 
     /// The slot of `topic`, if there is one.
     pub(crate) fn find(&self, topic: &Topic) -> Option<Arc<TopicSlot>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()
+        self.map.read().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()
     }
 
     /// The slots of all topics that `pattern` matches.
@@ -92,25 +119,25 @@ impl Topics {
         if let Some(topic) = pattern.to_topic() {
             return self.find(&topic).into_iter().collect();
         }
-        let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
         map.values().filter(|slot| pattern.matches(&slot.topic)).cloned().collect()
     }
 
     /// The slot of `topic`, which stays as long as the reader lasts.
     pub(crate) fn read(self: &Arc<Self>, topic: &Topic) -> Reader {
-        let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = map.get(topic) {
             return Reader::new(slot.clone(), self.clone());
         }
         drop(map);
-        let mut map = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let slot = map.entry(topic.clone()).or_insert_with(|| Arc::new(TopicSlot::new(topic.clone())));
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
+        let slot = map.entry(topic.clone()).or_insert_with(|| self.make(topic));
         Reader::new(slot.clone(), self.clone())
     }
 
     /// Takes `slot` off the map if it has neither a record nor readers.
     pub(crate) fn remove_idle(&self, slot: &TopicSlot) {
-        let mut map = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
         let mut state = slot.lock();
         if state.last_seq == 0 && !state.removed && slot.readers.load(Ordering::Relaxed) == 0 {
             state.removed = true;
@@ -120,7 +147,7 @@ impl Topics {
 
     /// Raises every topic's signal.
     pub(crate) fn raise_all(&self) {
-        let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
         let slots: Vec<_> = map.values().cloned().collect();
         drop(map);
         slots.iter().for_each(|slot| slot.signal.raise());
@@ -145,7 +172,7 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         let was = self.slot.readers.fetch_sub(1, Ordering::Relaxed);
-        if was == 1 && self.slot.newest_seq.load(Ordering::Relaxed) == 0 {
+        if was == 1 && self.slot.lock().last_seq == 0 {
             self.topics.remove_idle(&self.slot);
         }
     }

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod delivery;
+mod history;
 mod model;
 mod publish;
 mod retention;
+mod scenarios;
 mod snapshot;
 
 use std::task::{Context, Poll};
