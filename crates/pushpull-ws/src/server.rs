@@ -1,0 +1,194 @@
+//! The server half: `GET /ws`.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{self, Poll},
+    time::Duration,
+};
+
+use http::{Request, Response, header::ORIGIN, request::Parts};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::{rt::TokioIo, server::conn::auto};
+use pushpull_core::{Context, ErrorKind, Problem, Producer, Push};
+use pushpull_http::{Body, Entry, Gate, RefusalKind, Rejection, problem::problem_response};
+use tokio::net::TcpStream;
+use tower_service::Service;
+
+use crate::{
+    close::Closing,
+    codec::server::Shape,
+    handshake::{self, Handshake},
+    session::{Opening, Session, Shared, Unit},
+};
+
+/// How long a connection may take to be handed over once the handshake is answered: 10 s.
+const HANDOVER: Duration = Duration::from_secs(10);
+
+/// Serves WebSockets over any [`Push`]: one subscription a connection. Cheap to clone.
+///
+/// It answers every path it is called with: mount it where `/ws` should be. It takes the HTTP/1.1 upgrade of RFC 6455
+/// and the extended CONNECT of RFC 8441, offers permessage-deflate (RFC 7692), and speaks `pushpull.v1.json` or, where
+/// no subprotocol is offered, payloads alone.
+///
+/// A peer that does not read costs its place and at most 64 KiB (or one event), the rest of what was being written;
+/// after 30 s in which it took nothing it is closed. A message may have as many bytes as a payload; as JSON three times
+/// as many and 8 KiB, for its envelope and escapes.
+#[derive(Clone)]
+pub struct WsService {
+    push: Arc<dyn Push>,
+    producer: Option<Arc<dyn Producer>>,
+    gate: Gate,
+}
+
+impl WsService {
+    /// Serves `push` to whom `gate` lets in.
+    pub fn new(push: Arc<dyn Push>, gate: Gate) -> Self {
+        Self { push, producer: None, gate }
+    }
+
+    /// Publishes what clients send to `producer`. Default: publishing is refused.
+    #[must_use]
+    pub fn with_producer(mut self, producer: Arc<dyn Producer>) -> Self {
+        self.producer = Some(producer);
+        self
+    }
+
+    async fn answer(self, request: Parts, on_upgrade: Option<OnUpgrade>) -> Response<Body> {
+        let is_handshake = matches!(request.method, http::Method::GET | http::Method::CONNECT);
+        let handshake = Handshake::check(&request);
+        if let Err((status, problem)) = &handshake
+            && is_handshake
+        {
+            self.gate.metrics().rejected(Rejection::from(problem));
+            return handshake::refuse(&request, *status, problem);
+        }
+        let endpoint =
+            handshake.as_ref().map_or(pushpull_http::Endpoint::WsRaw, |valid| valid.mode.endpoint());
+        let entered = self.gate.enter_or_problem(&request, endpoint).await;
+        let (Ok(handshake), Some(on_upgrade)) = (handshake, on_upgrade) else {
+            // Another method than a handshake's, which the gate answers; or a server that cannot upgrade.
+            return entered.map_or_else(|refusal| refusal.into_response(), |_| cannot_upgrade());
+        };
+        let shape = Shape { mode: handshake.mode, deflate: handshake.deflate };
+        let opened = match entered {
+            Ok(entry) => self.open(entry, shape).await,
+            Err(refusal) => {
+                let is_told = matches!(refusal.kind, RefusalKind::Request | RefusalKind::Origin);
+                let problem = refusal.problem.clone();
+                Err((problem, is_told, refusal.into_response()))
+            }
+        };
+        let opening = match opened {
+            Ok(opening) => opening,
+            Err((problem, true, _)) if is_of_browser(&request, &problem) => self.refused(&problem, shape),
+            Err((_, _, response)) => return response,
+        };
+        tokio::spawn(serve(on_upgrade, opening));
+        handshake.response()
+    }
+
+    /// Opens what the query asks for, if it asks for anything. The error says whether a browser may be told by a close
+    /// code.
+    async fn open(&self, mut entry: Entry, shape: Shape) -> Result<Opening, (Problem, bool, Response<Body>)> {
+        let mut subscribed = None;
+        if let Some(topics) = entry.query.topics.clone() {
+            let opened = match entry.query.subscribe(None) {
+                Ok(wanted) => {
+                    let unit = Unit::of(&wanted);
+                    let subscription = self.push.subscribe(&entry.cx, wanted).await;
+                    subscription.map(|subscription| (subscription, topics, unit)).map_err(Problem::from)
+                }
+                Err(problem) => Err(problem),
+            };
+            match opened {
+                Ok(opened) => subscribed = Some(opened),
+                Err(problem) => {
+                    let response = entry.finish(problem_response(&problem, None));
+                    return Err((problem, true, response));
+                }
+            }
+        }
+        let guard = entry.guard.take();
+        let shared = self.shared(entry.cx);
+        Ok(Opening { shape, shared, guard, subscribed, refused: None })
+    }
+
+    /// A connection that is closed at once, with what a browser's script can see.
+    fn refused(&self, problem: &Problem, shape: Shape) -> Opening {
+        let refused = Some(Closing::over(problem.kind()));
+        let shared = self.shared(Context::default());
+        Opening { shape, shared, guard: None, subscribed: None, refused }
+    }
+
+    fn shared(&self, cx: Context) -> Shared {
+        Shared { push: self.push.clone(), producer: self.producer.clone(), gate: self.gate.clone(), cx }
+    }
+}
+
+/// Whether a refusal comes from a browser, whose script would see nothing of a status.
+fn is_of_browser(request: &Parts, problem: &Problem) -> bool {
+    let kinds = [ErrorKind::Invalid, ErrorKind::Unauthenticated, ErrorKind::Forbidden];
+    request.headers.contains_key(ORIGIN) && kinds.contains(&problem.kind())
+}
+
+fn cannot_upgrade() -> Response<Body> {
+    let problem =
+        Problem::new(ErrorKind::Unsupported, "this server cannot change the protocol of a connection");
+    problem_response(&problem, None)
+}
+
+async fn serve(on_upgrade: OnUpgrade, opening: Opening) {
+    match tokio::time::timeout(HANDOVER, on_upgrade).await {
+        Ok(Ok(upgraded)) => run(upgraded, opening).await,
+        Ok(Err(error)) => tracing::debug!(%error, "a connection was not handed over"),
+        Err(_) => tracing::debug!("a connection was not handed over in time"),
+    }
+}
+
+/// Takes the socket itself where it is one, so that hyper's buffers go.
+async fn run(upgraded: Upgraded, opening: Opening) {
+    let socket = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => Ok((parts.io, parts.read_buf)),
+        Err(upgraded) => match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
+            Ok(parts) => Ok((parts.io, parts.read_buf)),
+            Err(upgraded) => Err(upgraded),
+        },
+    };
+    // Boxed apart: a task is as large as the largest of what it may become.
+    match socket {
+        Ok((io, early)) => {
+            let stream = io.into_inner();
+            let _ = stream.set_nodelay(true);
+            let session = Session::new(stream, &early, opening);
+            drop(early);
+            Box::pin(session.run()).await;
+        }
+        Err(upgraded) => Box::pin(Session::new(TokioIo::new(upgraded), b"", opening).run()).await,
+    }
+}
+
+impl<B> Service<Request<B>> for WsService {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let on_upgrade = request.extensions_mut().remove::<OnUpgrade>();
+        let (parts, _) = request.into_parts();
+        let service = self.clone();
+        Box::pin(async move { Ok(service.answer(parts, on_upgrade).await) })
+    }
+}
+
+impl std::fmt::Debug for WsService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WsService").field("gate", &self.gate).finish_non_exhaustive()
+    }
+}

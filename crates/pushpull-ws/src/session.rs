@@ -1,0 +1,493 @@
+//! One connection, from its handshake to its last byte: one task.
+
+mod clock;
+mod command;
+mod json;
+mod raw;
+
+use std::{
+    cell::Cell,
+    collections::VecDeque,
+    fmt,
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use pushpull_core::{Batch, Bounds, ConsumeError, Cursor, Delivery, Link, Retry, Subscription, Topics};
+use pushpull_http::{ConnectionGuard, Transport};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{
+    close::{self, Closing},
+    codec::server::{Asked, ClientFrame, Id, Shape, event_frame},
+    decoder::{Decoder, Message, Side},
+    frame::{CLOSE, PING, TEXT},
+    handshake::Mode,
+    pump::Pump,
+};
+use clock::{Clock, Due};
+use command::{Done, Work};
+
+pub(crate) use command::Shared;
+
+/// Taken at once. A peer that stalls costs at most this much beside its place: the rest of what was being written.
+const BOUNDS: Bounds = Bounds::new(256, 64 * 1024);
+/// Rounds of work before other tasks have their turn.
+const ROUNDS: usize = 16;
+/// Messages read ahead of the one that is being worked on, so that pings behind it are answered.
+const AHEAD: usize = 64;
+/// Frames that may wait to be written before further commands are held back.
+const REPLIES: usize = 512;
+
+thread_local! {
+    // Lent to the connection that is being polled, so that an idle one holds no room for deliveries.
+    static BATCH: Cell<Batch> = Cell::default();
+}
+
+/// How a connection begins.
+pub(crate) struct Opening {
+    pub(crate) shape: Shape,
+    pub(crate) shared: Shared,
+    pub(crate) guard: Option<ConnectionGuard>,
+    /// The subscription that the query opened, what it asks for, and whether it begins with a snapshot.
+    pub(crate) subscribed: Option<(Subscription, Topics, Unit)>,
+    /// Closes it at once.
+    pub(crate) refused: Option<Closing>,
+}
+
+/// Whether a subscription begins with a snapshot, which is a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    Snapshot,
+    None,
+}
+
+/// A connection.
+pub(crate) struct Session<I> {
+    pump: Pump<I>,
+    shape: Shape,
+    shared: Arc<Shared>,
+    clock: Clock,
+    /// Ready when a drain begins, and from then on when it is cut short.
+    drain: Pin<Box<dyn Future<Output = ()> + Send>>,
+    is_draining: bool,
+    stage: Stage,
+    subscription: Option<Subscription>,
+    topics: Option<Topics>,
+    /// Who asked for the subscription that has not told its starting place.
+    first_word: Option<Option<Id>>,
+    /// Until it is complete there is no place.
+    is_in_snapshot: bool,
+    is_gap_last: bool,
+    /// The place of a subscription that is gone.
+    left_at: Option<Cursor>,
+    conflated: u64,
+    /// Data messages that wait for their turn, and the frames of the one that has it.
+    ahead: VecDeque<Message>,
+    ahead_bytes: usize,
+    frames: VecDeque<ClientFrame>,
+    work: Option<Work>,
+    _guard: Option<ConnectionGuard>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Running,
+    /// The close frame is sent, or waits to be.
+    Parting {
+        /// The peer's close frame came, or none can.
+        is_heard: bool,
+        is_shut: bool,
+    },
+    Ended,
+}
+
+impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
+    /// A connection over `io`, of which `early` was read already.
+    pub(crate) fn new(io: I, early: &[u8], opening: Opening) -> Self {
+        let Opening { shape, shared, guard, subscribed, refused } = opening;
+        let gate = &shared.gate;
+        let limit = match shape.mode {
+            Mode::Raw => gate.limits().payload,
+            // Escaped as \u00e9 a character takes three times its bytes; and the envelope.
+            Mode::Json => gate.limits().payload.saturating_mul(3).saturating_add(8192),
+        };
+        let decoder = Decoder::new(Side::Server, limit).with_deflate(shape.deflate);
+        let beat = (shape.mode == Mode::Json).then(|| gate.keep_alive());
+        let expires = shared.cx.identity.as_ref().and_then(|identity| identity.expires);
+        let drain = gate.drain().clone();
+        let mut session = Self {
+            pump: Pump::new(io, Side::Server, decoder, early),
+            shape,
+            clock: Clock::new(gate.ping(), beat, expires),
+            drain: Box::pin(async move { drain.cancelled().await }),
+            is_draining: false,
+            stage: Stage::Running,
+            subscription: None,
+            topics: None,
+            first_word: None,
+            is_in_snapshot: false,
+            is_gap_last: false,
+            left_at: None,
+            conflated: 0,
+            ahead: VecDeque::new(),
+            ahead_bytes: 0,
+            frames: VecDeque::new(),
+            work: None,
+            _guard: guard,
+            shared: Arc::new(shared),
+        };
+        if let Some((subscription, topics, unit)) = subscribed {
+            session.attach(subscription, topics, unit, None);
+        }
+        if let Some(closing) = refused {
+            session.close(closing);
+        }
+        session
+    }
+
+    /// Serves it to its end.
+    pub(crate) async fn run(mut self) {
+        poll_fn(|cx| self.poll(cx)).await;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..ROUNDS {
+            self.poll_drain(cx);
+            while let Some(due) = self.clock.due() {
+                self.on_due(due);
+            }
+            let moved = match self.stage {
+                Stage::Running => self.poll_read(cx) | self.poll_commands(cx) | self.poll_deliveries(cx),
+                Stage::Parting { .. } => self.poll_parting(cx),
+                Stage::Ended => return Poll::Ready(()),
+            };
+            let moved = moved | self.poll_write(cx);
+            if self.stage == Stage::Ended {
+                return Poll::Ready(());
+            }
+            if !moved && self.clock.poll_due(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn attach(&mut self, subscription: Subscription, topics: Topics, unit: Unit, id: Option<Id>) {
+        self.subscription = Some(subscription);
+        self.topics = Some(topics);
+        self.is_in_snapshot = unit == Unit::Snapshot;
+        self.first_word = Some(id);
+        self.conflated = 0;
+    }
+
+    /// The connection's place: everything asked for up to it stands before in the queue.
+    fn place(&self) -> Option<Cursor> {
+        match &self.subscription {
+            Some(_) if self.is_in_snapshot => None,
+            Some(subscription) => subscription.place(),
+            None => self.left_at,
+        }
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) {
+        if self.drain.as_mut().poll(cx).is_pending() {
+            return;
+        }
+        if std::mem::replace(&mut self.is_draining, true) {
+            self.stage = Stage::Ended;
+            return;
+        }
+        let drain = self.shared.gate.drain().clone();
+        self.drain = Box::pin(async move { drain.aborted().await });
+        if self.drain.as_mut().poll(cx).is_ready() {
+            self.stage = Stage::Ended;
+        }
+    }
+
+    /// Tells when and from where to come back, and closes.
+    fn leave(&mut self, retry: Duration, cursor: Option<Cursor>) {
+        if self.shape.mode == Mode::Json {
+            self.tell_away(retry, cursor);
+        }
+        self.close(Closing::new(close::AWAY, "unavailable").resuming(Some(retry), cursor));
+    }
+
+    fn close(&mut self, closing: Closing) {
+        tracing::debug!(code = closing.code, reason = %closing.reason, "closes a WebSocket");
+        self.pump.send(CLOSE, &closing.payload());
+        self.part(false);
+    }
+
+    fn part(&mut self, is_heard: bool) {
+        self.stage = Stage::Parting { is_heard, is_shut: false };
+        self.clock.part();
+        self.subscription = None;
+        self.work = None;
+        self.ahead.clear();
+        self.frames.clear();
+    }
+
+    fn on_due(&mut self, due: Due) {
+        match due {
+            Due::Ping => self.pump.send(PING, b""),
+            // What flows, or is stuck, needs no heartbeat.
+            Due::Heartbeat if self.pump.outbox.is_empty() => self.beat(),
+            Due::Heartbeat => {}
+            Due::Silence => self.close(Closing::new(close::POLICY, "timeout")),
+            Due::Expiry => {
+                let place = self.place();
+                self.close(Closing::new(close::UNAUTHENTICATED, "unauthenticated").resuming(None, place));
+            }
+            Due::Stall => {
+                tracing::debug!("a WebSocket's peer takes nothing");
+                self.stage = Stage::Ended;
+            }
+            Due::Parted => self.stage = Stage::Ended,
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        while self.stage == Stage::Running && self.ahead.len() < AHEAD && !self.is_ahead_full() {
+            match self.pump.poll_message(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(Some(message))) => self.take(message),
+                Poll::Ready(Ok(None)) => self.stage = Stage::Ended,
+                Poll::Ready(Err(fault)) => {
+                    self.close(Closing::new(fault.code, fault.reason));
+                    self.stage = Stage::Parting { is_heard: true, is_shut: false };
+                }
+            }
+            moved = true;
+        }
+        if self.pump.was_heard() || self.is_ahead_full() {
+            self.clock.heard();
+        }
+        moved
+    }
+
+    fn is_ahead_full(&self) -> bool {
+        self.ahead.len() >= AHEAD || self.ahead_bytes > self.shared.gate.limits().payload
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Ping(payload) => self.pump.send_pong(&payload),
+            Message::Pong => {}
+            Message::Close(closing) => {
+                // The same code back (RFC 6455, 5.5.1).
+                let code = closing.map(|closing| Closing::new(closing.code, "").payload());
+                self.pump.send(CLOSE, &code.unwrap_or_default());
+                self.part(true);
+            }
+            Message::Text(ref payload) | Message::Binary(ref payload) => {
+                self.ahead_bytes += payload.len();
+                self.ahead.push_back(message);
+            }
+        }
+    }
+
+    /// Takes up commands one after another, each when the one before is done.
+    fn poll_commands(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        while self.stage == Stage::Running {
+            if let Some(work) = &mut self.work {
+                let Poll::Ready(done) = work.as_mut().poll(cx) else { return moved };
+                self.work = None;
+                self.on_done(done);
+            } else if self.is_draining {
+                let (retry, place) = (self.shared.gate.drain().retry_hint(), self.place());
+                self.leave(retry, place);
+            } else if self.pump.outbox.len() > REPLIES {
+                return moved;
+            } else if self.must_wait() {
+                return moved;
+            } else if let Some(frame) = self.frames.pop_front() {
+                self.on_frame(frame);
+            } else if let Some(message) = self.ahead.pop_front() {
+                self.on_message(message);
+            } else {
+                return moved;
+            }
+            moved = true;
+        }
+        moved
+    }
+
+    /// Whether the next frame's answer would come before the first word of the subscription.
+    fn must_wait(&self) -> bool {
+        let is_publish = self.frames.front().is_none_or(|frame| matches!(frame.asked, Asked::Publish(_)));
+        self.first_word.is_some() && !self.is_in_snapshot && !is_publish
+    }
+
+    fn on_message(&mut self, message: Message) {
+        let (Message::Text(payload) | Message::Binary(payload)) = &message else { return };
+        self.ahead_bytes -= payload.len();
+        if self.ahead.is_empty() {
+            self.ahead = VecDeque::new();
+        }
+        match self.shape.mode {
+            Mode::Raw => self.publish_raw(message),
+            Mode::Json => self.on_json(&message),
+        }
+    }
+
+    fn on_done(&mut self, done: Done) {
+        match self.shape.mode {
+            Mode::Raw => self.on_raw_done(done),
+            Mode::Json => self.on_json_done(done),
+        }
+    }
+
+    /// Takes what is ready once all before it is written: who does not read owns no queue.
+    fn poll_deliveries(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.stage != Stage::Running || !self.pump.outbox.is_empty() {
+            return false;
+        }
+        let Some(subscription) = &mut self.subscription else { return false };
+        let mut batch = BATCH.take();
+        batch.clear();
+        let polled = subscription.poll_batch(cx, BOUNDS, &mut batch);
+        let moved = polled.is_ready();
+        if let Poll::Ready(polled) = polled {
+            self.write(&batch.deliveries, polled);
+        }
+        batch.clear();
+        BATCH.set(batch);
+        moved
+    }
+
+    fn write(&mut self, deliveries: &[Delivery], polled: Option<Result<(), ConsumeError>>) {
+        let metrics = self.shared.gate.metrics().clone();
+        let events = deliveries.iter().filter(|delivery| matches!(delivery, Delivery::Event(_))).count();
+        metrics.delivered(Transport::Ws, events as u64);
+        for delivery in deliveries {
+            if let Delivery::Gap(gap) = delivery {
+                metrics.gap(gap.reason);
+            }
+            self.write_one(delivery);
+            if self.stage != Stage::Running {
+                return;
+            }
+        }
+        if let Some(subscription) = &self.subscription {
+            let conflated = subscription.conflated();
+            metrics.conflated(conflated.saturating_sub(self.conflated));
+            self.conflated = conflated;
+        }
+        match polled {
+            Some(Ok(())) => {}
+            Some(Err(error)) => self.fail(&error),
+            None => self.end(None, self.place()),
+        }
+    }
+
+    fn write_one(&mut self, delivery: &Delivery) {
+        match delivery {
+            Delivery::Event(event) => {
+                self.is_gap_last = false;
+                self.pump.outbox.push(event_frame(event, self.shape));
+            }
+            Delivery::Gap(gap) => {
+                self.is_gap_last = true;
+                match self.shape.mode {
+                    Mode::Raw => self.close_lagged(Some(gap.cursor)),
+                    Mode::Json => self.send(&pushpull_http::json::gap_json(gap)),
+                }
+            }
+            Delivery::Place(place) => {
+                self.is_in_snapshot = false;
+                self.tell_place(*place);
+            }
+            Delivery::Link(Link::Ended { retry, cursor }) => {
+                let cursor = cursor.or_else(|| self.place());
+                self.end(*retry, cursor);
+            }
+            _ => {}
+        }
+    }
+
+    /// The source ended the subscription.
+    fn end(&mut self, retry: Option<Duration>, cursor: Option<Cursor>) {
+        match retry {
+            Some(retry) => self.leave(retry, cursor),
+            None if self.is_gap_last => self.close_lagged(cursor),
+            None => self.close(Closing::new(close::NORMAL, "")),
+        }
+    }
+
+    fn close_lagged(&mut self, cursor: Option<Cursor>) {
+        self.close(Closing::new(close::LAGGED, "lagged").resuming(None, cursor));
+    }
+
+    fn fail(&mut self, error: &ConsumeError) {
+        tracing::debug!(%error, "a subscription failed");
+        let retry = match error.retry() {
+            Retry::After(delay) => Some(delay),
+            _ => None,
+        };
+        let place = self.place();
+        self.close(Closing::over(error.kind()).resuming(retry, place));
+    }
+
+    fn send(&mut self, text: &str) {
+        self.pump.send(TEXT, text.as_bytes());
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut progress = false;
+        let written = self.pump.poll_write(cx, &mut progress);
+        self.clock.wrote(progress, written.is_ready());
+        if matches!(written, Poll::Ready(Err(_))) {
+            self.stage = Stage::Ended;
+        }
+        progress
+    }
+
+    /// Waits for the peer's close frame, says that nothing more is written, and reads until the peer is gone too: a
+    /// socket closed with unread bytes would be reset, and the last frames with it.
+    fn poll_parting(&mut self, cx: &mut Context<'_>) -> bool {
+        let Stage::Parting { is_heard, is_shut } = &mut self.stage else { return false };
+        let mut moved = false;
+        while !*is_heard {
+            match self.pump.poll_message(cx) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(Some(Message::Close(_)) | None) | Err(_)) => *is_heard = true,
+                Poll::Ready(Ok(Some(_))) => {}
+            }
+            moved = true;
+        }
+        let mut is_gone = *is_heard && self.pump.poll_discard(cx).is_ready();
+        if *is_heard && !*is_shut && self.pump.outbox.is_empty() {
+            match self.pump.poll_shutdown(cx) {
+                Poll::Ready(Ok(())) => (*is_shut, moved) = (true, true),
+                Poll::Ready(Err(_)) => is_gone = true,
+                Poll::Pending => {}
+            }
+        }
+        if is_gone && self.pump.outbox.is_empty() {
+            self.stage = Stage::Ended;
+        }
+        moved
+    }
+}
+
+impl<I> fmt::Debug for Session<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("stage", &self.stage).finish_non_exhaustive()
+    }
+}
+
+/// The text of a data message that is one.
+fn text(message: &Message) -> Option<&Bytes> {
+    match message {
+        Message::Text(text) => Some(text),
+        _ => None,
+    }
+}

@@ -1,0 +1,182 @@
+//! `pushpull.v1.json`: frames that subscribe, publish and grant.
+
+use std::time::Duration;
+
+use pushpull_core::{Cursor, ErrorKind, Outcome, Problem, Start, StartAt, Subscribe, Topics};
+use pushpull_http::Query;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{Session, Unit, command::Done, text};
+use crate::{
+    close::{self, Closing},
+    codec::server::{self as codec, Asked, ClientFrame, Id},
+    decoder::Message,
+    handshake::Mode,
+};
+
+impl Unit {
+    /// Whether what is asked for begins with a snapshot.
+    pub(crate) fn of(request: &Subscribe) -> Self {
+        match request.start {
+            StartAt::Start(Start::Snapshot | Start::Last) => Self::Snapshot,
+            _ => Self::None,
+        }
+    }
+}
+
+impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
+    pub(super) fn on_json(&mut self, message: &Message) {
+        let Some(text) = text(message) else {
+            return self.close(Closing::new(close::UNSUPPORTED, "unsupported-media-type"));
+        };
+        match codec::parse_client_frames(text) {
+            Ok(frames) => self.frames = frames.into(),
+            Err(codec::NoFrame) => self.close(Closing::new(close::BAD_REQUEST, "bad-request")),
+        }
+    }
+
+    pub(super) fn on_frame(&mut self, ClientFrame { id, asked }: ClientFrame) {
+        match asked {
+            Asked::Subscribe { query, option } => match query {
+                Ok(query) => self.on_subscribe(id, &query, option),
+                Err(problem) => self.tell_error(id.as_ref(), &problem, None),
+            },
+            Asked::Unsubscribe(Ok(topics)) => self.on_unsubscribe(id, &topics),
+            Asked::Credit(Ok(events)) => self.on_credit(id, events),
+            Asked::Publish(Ok(published)) => {
+                let (topic, message) = *published;
+                self.work = Some(self.shared.publish(id, topic, message));
+            }
+            Asked::Publish(Err(problem)) => {
+                self.tell_error(id.as_ref(), &problem, Some(Outcome::NotApplied));
+            }
+            Asked::Unsubscribe(Err(problem)) | Asked::Credit(Err(problem)) => {
+                self.tell_error(id.as_ref(), &problem, None);
+            }
+        }
+    }
+
+    fn on_subscribe(&mut self, id: Option<Id>, query: &Query, option: Option<String>) {
+        let work = match (&self.subscription, option) {
+            (None, _) => query.subscribe(None).map(|request| self.shared.subscribe(id.clone(), request)),
+            (Some(_), Some(option)) => {
+                Err(Problem::invalid(option, "only the subscribe that begins a subscription may bear it"))
+            }
+            (Some(_), None) => {
+                query.subscribe(None).map(|request| self.shared.allow(id.clone(), request.topics))
+            }
+        };
+        match work {
+            Ok(work) => self.work = Some(work),
+            Err(problem) => self.tell_error(id.as_ref(), &problem, None),
+        }
+    }
+
+    fn on_unsubscribe(&mut self, id: Option<Id>, fewer: &Topics) {
+        match self.topics.as_ref().and_then(|topics| topics.without(fewer)) {
+            Some(topics) => self.retarget(id, topics),
+            None => {
+                self.left_at = self.place();
+                (self.subscription, self.topics, self.first_word) = (None, None, None);
+                self.is_in_snapshot = false;
+                self.tell_ok(id);
+            }
+        }
+    }
+
+    fn on_credit(&mut self, id: Option<Id>, events: u64) {
+        match &mut self.subscription {
+            Some(subscription) if subscription.credit().is_some() => {
+                subscription.grant(events);
+                self.tell_ok(id);
+            }
+            _ => {
+                let problem = Problem::invalid("events", "there is no subscription with a window");
+                self.tell_error(id.as_ref(), &problem, None);
+            }
+        }
+    }
+
+    fn retarget(&mut self, id: Option<Id>, topics: Topics) {
+        let Some(subscription) = &mut self.subscription else { return };
+        match subscription.retarget(topics.clone()) {
+            Ok(()) => {
+                self.topics = Some(topics);
+                self.tell_ok(id);
+            }
+            Err(error) => self.tell_error(id.as_ref(), error.problem(), None),
+        }
+    }
+
+    pub(super) fn on_json_done(&mut self, done: Done) {
+        match done {
+            Done::Subscribed { id, request, result: Ok(subscription) } => {
+                let unit = Unit::of(&request);
+                if unit == Unit::Snapshot {
+                    self.attach(subscription, request.topics, unit, None);
+                    self.tell_ok(id);
+                } else {
+                    self.attach(subscription, request.topics, unit, id);
+                }
+            }
+            Done::Allowed { id, topics, result: Ok(()) } => {
+                let all = self.topics.as_ref().map_or(Ok(topics.clone()), |known| known.with(&topics));
+                match all {
+                    Ok(all) => self.retarget(id, all),
+                    Err(error) => self.tell_error(id.as_ref(), &error.into(), None),
+                }
+            }
+            Done::Subscribed { id, result: Err(problem), .. }
+            | Done::Allowed { id, result: Err(problem), .. } => {
+                self.tell_error(id.as_ref(), &problem, None);
+            }
+            Done::Published { id, result: Ok(published) } => {
+                if let Some(id) = id {
+                    self.send(&codec::published(&id, published.last));
+                }
+            }
+            Done::Published { id, result: Err(error) } => {
+                self.tell_error(id.as_ref(), error.problem(), Some(error.outcome()));
+            }
+        }
+    }
+
+    /// Tells what is wrong with a frame. Who asks and is no longer known is told by closing.
+    fn tell_error(&mut self, id: Option<&Id>, problem: &Problem, outcome: Option<Outcome>) {
+        self.shared.gate.metrics().rejected(problem.into());
+        self.send(&codec::error(id, problem, outcome));
+        if problem.kind() == ErrorKind::Unauthenticated {
+            let place = self.place();
+            self.close(Closing::over(problem.kind()).resuming(None, place));
+        }
+    }
+
+    fn tell_ok(&mut self, id: Option<Id>) {
+        if let Some(id) = id {
+            let place = self.place();
+            self.send(&codec::ok(&id, place));
+        }
+    }
+
+    /// Tells the starting place, and each that the source tells later.
+    pub(super) fn tell_place(&mut self, place: Cursor) {
+        let asked = self.first_word.take().flatten();
+        if self.shape.mode == Mode::Raw {
+            return;
+        }
+        match asked {
+            Some(id) => self.send(&codec::ok(&id, Some(place))),
+            None => self.send(&codec::heartbeat(Some(place), self.conflated)),
+        }
+    }
+
+    pub(super) fn beat(&mut self) {
+        let conflated = self.subscription.as_ref().map_or(self.conflated, |running| running.conflated());
+        let place = self.place();
+        self.send(&codec::heartbeat(place, conflated));
+    }
+
+    pub(super) fn tell_away(&mut self, retry: Duration, cursor: Option<Cursor>) {
+        self.send(&codec::goaway(retry, cursor));
+    }
+}
