@@ -103,9 +103,9 @@ pub(crate) const JSON: &str = "Sec-WebSocket-Protocol: pushpull.v1.json";
 
 impl Peer {
     /// Sends a head as it is.
-    pub(crate) async fn ask(address: SocketAddr, head: &str) -> (Head, Self) {
+    pub(crate) async fn ask(address: SocketAddr, head: impl AsRef<[u8]>) -> (Head, Self) {
         let mut io = TcpStream::connect(address).await.unwrap();
-        io.write_all(head.as_bytes()).await.unwrap();
+        io.write_all(head.as_ref()).await.unwrap();
         let mut peer = Self { io, read: Vec::new() };
         let end = loop {
             if let Some(at) = peer.read.windows(4).position(|four| four == b"\r\n\r\n") {
