@@ -313,7 +313,6 @@ impl Draft {
         self.query.start = after.map_or(self.start.unwrap_or_default().into(), StartAt::After);
         self.query.topics = self.checked_topics()?;
         self.query.overflow = self.checked_overflow()?;
-        self.check_format()?;
         Ok(self.query)
     }
 
@@ -343,14 +342,6 @@ impl Draft {
             }
             (_, given) => Ok(given.unwrap_or_default()),
         }
-    }
-
-    fn check_format(&self) -> Result<(), Problem> {
-        let is_single = self.query.topics.as_ref().is_some_and(|topics| topics.single().is_some());
-        if self.query.format == Some(Format::Raw) && !is_single {
-            return Err(Param::Format.problem("`raw` is for one exact topic only"));
-        }
-        Ok(())
     }
 }
 
