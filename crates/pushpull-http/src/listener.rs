@@ -3,6 +3,7 @@
 mod connection;
 mod host;
 mod socket;
+mod target;
 
 use std::{
     convert::Infallible,

@@ -7,13 +7,13 @@ mod read;
 use std::{
     convert::Infallible,
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, request::Parts};
+use http::{Method, Request, Response, header::EXPECT, request::Parts};
 use percent_encoding::percent_decode_str;
 use pushpull_core::{ErrorKind, Problem, Producer, Pull, Topic};
 use tower_service::Service;
@@ -67,14 +67,27 @@ impl TopicService {
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let (parts, body) = request.into_parts();
+        let mut body = pin!(body);
+        let response = self.respond(&parts, body.as_mut()).await;
+        // Who expects to be asked for the body has not sent it.
+        if !response.status().is_success() && !parts.headers.contains_key(EXPECT) {
+            read::discard_body(body).await;
+        }
+        response
+    }
+
+    async fn respond<B>(&self, parts: &Parts, body: Pin<&mut B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send,
+    {
         let endpoint = if parts.method == Method::POST { Endpoint::Publish } else { Endpoint::Latest };
-        let entry = match self.gate.enter(&parts, endpoint).await {
+        let entry = match self.gate.enter(parts, endpoint).await {
             Ok(entry) => entry,
             Err(response) => return response,
         };
         let response = match endpoint {
-            Endpoint::Publish => self.publish(&parts, &entry, body).await,
-            _ => self.latest(&parts, &entry).await,
+            Endpoint::Publish => self.publish(parts, &entry, body).await,
+            _ => self.latest(parts, &entry).await,
         };
         entry.finish(response)
     }

@@ -17,10 +17,10 @@ use hyper::{
     server::conn::{http1, http2},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 use tower_service::Service;
 
-use super::{Incomings, Shared, host};
+use super::{Incomings, Shared, host, target};
 use crate::{Body, Drain, Peer, problem::problem_response};
 
 /// What HTTP/2 with prior knowledge begins with (RFC 9113, 3.4).
@@ -50,9 +50,24 @@ where
         sniffed = timeout(shared.config.first_byte, sniff(&stream)) => sniffed,
         () = shared.drain.cancelled() => return,
     };
-    if let Ok(Ok(is_http2)) = sniffed {
-        talk(TokioIo::new(stream), is_http2, peer, shared).await;
+    let Ok(Ok(is_http2)) = sniffed else { return };
+    match target::bare(&stream).filter(|_| !is_http2) {
+        // Boxed: it is rare, and must not make every connection's future larger.
+        Some(seen) => Box::pin(talk_mended(stream, seen, peer, shared)).await,
+        None => talk(TokioIo::new(stream), is_http2, peer, shared).await,
     }
+}
+
+/// Talks HTTP/1.1 after mending the target of the first request.
+async fn talk_mended<S>(mut stream: TcpStream, seen: usize, peer: SocketAddr, shared: &Arc<Shared<S>>)
+where
+    S: Service<Incomings, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    let Ok(start) = target::encoded(&mut stream, seen).await else { return };
+    let (read, write) = stream.into_split();
+    let io = tokio::io::join(io::Cursor::new(start).chain(read), write);
+    talk(TokioIo::new(io), false, peer, shared).await;
 }
 
 /// Whether the peer speaks HTTP/2 with prior knowledge. What was looked at stays in the socket.

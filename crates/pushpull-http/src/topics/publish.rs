@@ -103,8 +103,8 @@ impl Described {
     /// does not keep the whole body.
     fn batch(&self, body: &[u8], limit: usize) -> Result<Vec<Message>, Problem> {
         let mut messages = Vec::new();
-        for line in body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty())
-        {
+        let lines = body.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        for line in lines.filter(|line| !line.trim_ascii().is_empty()) {
             if line.len() > limit || messages.len() == MAX_BATCH {
                 let detail = format!("a batch has at most {MAX_BATCH} lines of at most {limit} bytes");
                 return Err(Problem::new(ErrorKind::TooLarge, detail));
@@ -171,8 +171,8 @@ fn created(published: &Published, batch: Option<BatchFormat>) -> Response<Body> 
 /// the connection is closed.
 fn refused(error: &PublishError) -> Response<Body> {
     let problem = match error.problem().parameter() {
-        Some("event") => error.problem().clone().with_parameter("Pushpull-Event"),
-        Some("key") => error.problem().clone().with_parameter("Pushpull-Key"),
+        Some("event" | "pushpull-event") => error.problem().clone().with_parameter("Pushpull-Event"),
+        Some("key" | "pushpull-key") => error.problem().clone().with_parameter("Pushpull-Key"),
         Some("idempotency") => error.problem().clone().with_parameter("Idempotency-Key"),
         Some("type") => error.problem().clone().with_parameter("Content-Type"),
         _ => error.problem().clone(),

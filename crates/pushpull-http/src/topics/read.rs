@@ -1,6 +1,9 @@
 //! Taking a request's body, within its limits.
 
-use std::{pin::pin, time::Duration};
+use std::{
+    pin::{Pin, pin},
+    time::Duration,
+};
 
 use bytes::{Buf, Bytes};
 use http_body::Body;
@@ -12,6 +15,24 @@ use crate::BoxError;
 
 /// Room made before the first byte has come: what a peer only announces costs no more.
 const FIRST_ROOM: usize = 64 * 1024;
+
+/// Most bytes of a refused body that are read, and for how long.
+const DISCARDED: usize = 64 * 1024 * 1024;
+const DISCARD_TIME: Duration = Duration::from_secs(2);
+
+/// Reads and drops what is left of a refused `body`, within bounds: many a client sends all of it before it
+/// looks for the answer, and would see the connection break instead (RFC 9112, 9.6).
+pub(super) async fn discard_body<B>(mut body: Pin<&mut B>)
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>>,
+{
+    let deadline = Instant::now() + DISCARD_TIME;
+    let mut dropped = 0;
+    while dropped < DISCARDED && !body.is_end_stream() {
+        let Ok(Some(Ok(frame))) = timeout_at(deadline, body.frame()).await else { return };
+        dropped += frame.data_ref().map_or(0, Bytes::len);
+    }
+}
 
 /// Takes `body` whole: at most `limit` bytes, within `time`.
 ///

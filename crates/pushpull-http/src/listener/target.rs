@@ -1,0 +1,61 @@
+//! A pattern's `>` in a request's target.
+//!
+//! RFC 3986 wants it percent-encoded, and browsers do so; `curl` and other plain clients send it as it is, and the
+//! parser would refuse the whole head without a word about why.
+
+use std::io;
+
+use futures_util::FutureExt;
+use tokio::{io::AsyncReadExt, net::TcpStream};
+
+/// Bytes of a request line that are looked at.
+const LOOKED_AT: usize = 4096;
+
+/// How many bytes have come, if a bare `>` is in the request line among them. They stay in the socket.
+pub(super) fn bare(stream: &TcpStream) -> Option<usize> {
+    let mut start = [0u8; LOOKED_AT];
+    let seen = stream.peek(&mut start).now_or_never()?.ok()?;
+    is_bare(&start[..seen]).then_some(seen)
+}
+
+/// Takes `seen` bytes out of the socket, with every `>` of the request line percent-encoded.
+pub(super) async fn encoded(stream: &mut TcpStream, seen: usize) -> io::Result<Vec<u8>> {
+    let mut start = vec![0; seen];
+    stream.read_exact(&mut start).await?;
+    Ok(encode(&start))
+}
+
+fn line_of(start: &[u8]) -> usize {
+    start.iter().position(|byte| *byte == b'\n').unwrap_or(start.len())
+}
+
+fn is_bare(start: &[u8]) -> bool {
+    start[..line_of(start)].contains(&b'>')
+}
+
+fn encode(start: &[u8]) -> Vec<u8> {
+    let (line, rest) = start.split_at(line_of(start));
+    let mut mended = Vec::with_capacity(start.len() + 8);
+    for byte in line {
+        match byte {
+            b'>' => mended.extend_from_slice(b"%3E"),
+            byte => mended.push(*byte),
+        }
+    }
+    mended.extend_from_slice(rest);
+    mended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_request_line_is_mended() {
+        let head = b"GET /sse?topic=a.>&topic=> HTTP/1.1\r\nX: >\r\n\r\n";
+        assert!(is_bare(head));
+        assert_eq!(encode(head), b"GET /sse?topic=a.%3E&topic=%3E HTTP/1.1\r\nX: >\r\n\r\n");
+        assert!(!is_bare(b"GET / HTTP/1.1\r\nX: >\r\n"));
+        assert_eq!(encode(b"GET /sse?topic=>&top"), b"GET /sse?topic=%3E&top", "what has come so far");
+    }
+}
