@@ -191,7 +191,10 @@ impl SseBody {
     fn finish(&mut self, end: End) -> Option<Bytes> {
         self.stage = Stage::Ended;
         match end {
-            End::Drain => Some(codec::retry(self.gate.drain().retry_hint(), self.told).into()),
+            End::Drain => {
+                let place = self.subscription.place().or(self.told);
+                Some(codec::retry(self.gate.drain().retry_hint(), place).into())
+            }
             End::Expired => None,
         }
     }

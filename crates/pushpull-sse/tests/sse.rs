@@ -145,6 +145,35 @@ async fn a_drain_tells_when_and_from_where_to_come_back() {
     gate.drain().idle().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_drain_tells_the_place_that_no_keep_alive_told() {
+    let broker = Broker::memory();
+    let gate = Gate::open();
+    let epoch = broker.place().epoch();
+    let mut body = ask(&broker, &gate, "topic=quiet&keepalive=comment", &[]).await.into_body();
+    first(&mut body).await;
+    publish(&broker, "busy", 3).await;
+    assert_eq!(frame(&mut body).await.unwrap(), ":\n\n");
+    gate.drain().begin();
+    let last = frame(&mut body).await.unwrap();
+    assert!(last.ends_with(&format!("\nid: {epoch}-3\n\n")), "{last}");
+}
+
+#[tokio::test]
+async fn a_gap_at_the_head_of_a_snapshot_bears_no_id() {
+    let broker = Broker::memory_with(Retention::default().with_keys(1));
+    for key in ["k1", "k2"] {
+        let message = Message::text(key).with_key(key);
+        broker.publish_one(&"a".parse().unwrap(), message).await.unwrap();
+    }
+    let epoch = broker.place().epoch();
+    let mut body = ask(&broker, &Gate::open(), "topic=a&start=snapshot", &[]).await.into_body();
+    let told = first(&mut body).await;
+    assert!(told.starts_with("\nevent: pushpull-gap\ndata: {\"gap\":"), "{told}");
+    assert!(told.ends_with(&format!("\n\ndata: k2\n\n:\nid: {epoch}-2\n\n")), "{told}");
+    assert_eq!(told.matches("\nid: ").count(), 1, "{told}");
+}
+
 #[tokio::test]
 async fn overflow_close_ends_and_a_browser_that_comes_back_is_stopped() {
     let broker = Broker::memory_with(Retention::default().with_messages(2));
