@@ -46,8 +46,9 @@ pub(crate) struct Ring {
     pub(crate) log: Log,
     bytes: u64,
     kept_bytes: u64,
-    /// The newest events: those that keep their encodings.
-    fresh: VecDeque<Event>,
+    /// The newest events, by seq: those that keep their encodings. Seqs, since an event that is held here
+    /// would outlive its eviction.
+    fresh: VecDeque<u64>,
     /// Topics by the seq up to which they lost events.
     losses: BTreeMap<u64, Arc<TopicSlot>>,
     /// Topics with a record, each by the seq of an event of its own, its newest or an older one.
@@ -212,7 +213,7 @@ impl Hub {
         state.list.push_back((seq, event.clone()));
         ring.bytes += weight;
         ring.keep_apart(state, &event, self.retention.keys);
-        ring.fresh.push_back(event.clone());
+        ring.fresh.push_back(seq);
         ring.log.push(seq, now, Kept { event, slot: slot.clone() });
         while state.list.len() > self.retention.messages || state.bytes > self.retention.topic_bytes {
             ring.evict_oldest_of(slot, state);
@@ -234,9 +235,9 @@ impl Hub {
     fn retain(&self, ring: &mut Ring, now: Instant) -> Vec<Arc<TopicSlot>> {
         let limits = &self.retention;
         while ring.fresh.len() > limits.encoded_messages || self.account.bytes() > limits.encoded_bytes {
-            match ring.fresh.pop_front() {
-                Some(event) => event.forget_encodings(),
-                None => break,
+            let Some(seq) = ring.fresh.pop_front() else { break };
+            if let Some(event) = ring.log.at(seq) {
+                event.forget_encodings();
             }
         }
         while ring.bytes + self.account.bytes() > limits.bytes && ring.evict_oldest() {}

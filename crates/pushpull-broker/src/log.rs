@@ -44,6 +44,12 @@ impl Log {
         self.places.front().and_then(|place| Some((place.seq, place.at, place.entry.as_ref()?)))
     }
 
+    /// The event at `seq`, if it is retained.
+    pub(crate) fn at(&self, seq: u64) -> Option<&Event> {
+        let at = self.places.binary_search_by_key(&seq, |place| place.seq).ok()?;
+        self.places[at].entry.as_ref().map(|kept| &kept.event)
+    }
+
     /// Takes the entry at `seq` out.
     pub(crate) fn take_out(&mut self, seq: u64) {
         let Ok(at) = self.places.binary_search_by_key(&seq, |place| place.seq) else { return };

@@ -1,4 +1,10 @@
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use pushpull_broker::{Broker, Retention};
@@ -113,6 +119,43 @@ async fn kept_apart_is_bounded_too() {
     assert!((1..10).contains(&stats.topics), "{stats:?}");
     assert_eq!(stats.retained_events, stats.topics);
     assert_eq!(fetch(&broker, fetching("t99", Start::Last)).await.0, "s100");
+}
+
+/// A payload that counts how many of its kind there are.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn payload(count: &Arc<AtomicUsize>) -> Bytes {
+        count.fetch_add(1, Ordering::Relaxed);
+        Bytes::from_owner(Self(count.clone()))
+    }
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        b"payload"
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn what_is_evicted_is_held_by_nobody() {
+    let broker = Broker::memory_with(Retention::default().with_messages(3).with_keys(2));
+    let alive = Arc::new(AtomicUsize::new(0));
+    let mut stalled = consume(&broker, "a *", Start::Latest).await;
+    drain(&mut stalled);
+    for n in 0..100 {
+        let message = Message::new(Counted::payload(&alive)).with_key(format!("k{n}"));
+        broker.publish_one(&"a".parse().unwrap(), message).await.unwrap();
+    }
+    assert_eq!(alive.load(Ordering::Relaxed), 3, "the keys kept apart are among them");
+    drop((broker, stalled));
+    assert_eq!(alive.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test]
