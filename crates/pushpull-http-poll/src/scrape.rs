@@ -82,7 +82,7 @@ impl Scrape {
     /// If `url` is none, or is `https` without the feature for it.
     pub fn new(url: &str) -> Result<Self, Problem> {
         let wrong = || Problem::invalid("url", format!("{url:?} is no URL"));
-        let uri: Uri = url.parse().map_err(|_| wrong())?;
+        let uri: Uri = url.parse().ok().filter(|_| !url.contains('#')).ok_or_else(wrong)?;
         let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
         let (scheme, authority) = uri.scheme_str().zip(uri.authority()).ok_or_else(wrong)?;
         let base: BaseUrl = format!("{scheme}://{authority}").parse()?;
