@@ -3,7 +3,7 @@
 mod router;
 mod transport;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use pushpull_broker::{Broker, Retention};
 use pushpull_http::{Gate, Listener};
@@ -23,6 +23,8 @@ pub struct World {
     pub broker: Broker,
     /// What clients connect through.
     pub proxy: Proxy,
+    /// Where the server itself listens.
+    address: SocketAddr,
     retains: usize,
     serving: AbortHandle,
 }
@@ -43,7 +45,7 @@ impl World {
             listener.serve(router, drain, std::future::pending(), Duration::ZERO).await
         });
         let proxy = Proxy::start(address, seed).await.expect("a free port");
-        Arc::new(Self { broker, proxy, retains, serving: serving.abort_handle() })
+        Arc::new(Self { broker, proxy, address, retains, serving: serving.abort_handle() })
     }
 
     /// How many events of a topic are retained.
@@ -51,9 +53,14 @@ impl World {
         self.retains
     }
 
-    /// The way to it over `transport`.
+    /// The way to it over `transport`, through the proxy.
     pub fn over(self: &Arc<Self>, transport: Transport) -> TransportHarness {
-        TransportHarness::new(self.clone(), transport)
+        TransportHarness::new(self.clone(), transport, &self.proxy.url())
+    }
+
+    /// The way to it over `transport`, past the proxy, whose buffers would hide that a reader is stalled.
+    pub fn directly_over(self: &Arc<Self>, transport: Transport) -> TransportHarness {
+        TransportHarness::new(self.clone(), transport, &format!("http://{}", self.address))
     }
 }
 

@@ -88,20 +88,19 @@ fn quick(mut schedule: Schedule) -> Schedule {
 }
 
 impl TransportHarness {
-    pub(crate) fn new(world: Arc<World>, transport: Transport) -> Self {
-        let url = world.proxy.url();
-        let valid = "the proxy's URL is one";
+    pub(crate) fn new(world: Arc<World>, transport: Transport, url: &str) -> Self {
+        let valid = "the world's URL is one";
         let often = quick(Schedule::every(Duration::from_millis(5)));
         let client = match transport {
             Transport::Broker => Client::Broker(world.broker.clone()),
             Transport::BrokerPull => Client::Pull(Arc::new(world.broker.clone())),
-            Transport::Sse => Client::Sse(SseClient::new(&url).expect(valid).with_backoff(backoff())),
+            Transport::Sse => Client::Sse(SseClient::new(url).expect(valid).with_backoff(backoff())),
             Transport::Longpoll => {
                 let schedule = quick(Schedule::long_poll(Duration::from_secs(1)));
-                Client::Longpoll(LongpollClient::new(&url).expect(valid).with_schedule(schedule))
+                Client::Longpoll(LongpollClient::new(url).expect(valid).with_schedule(schedule))
             }
             Transport::HttpPoll => {
-                Client::HttpPoll(HttpPollClient::new(&url).expect(valid).with_schedule(often))
+                Client::HttpPoll(HttpPollClient::new(url).expect(valid).with_schedule(often))
             }
         };
         Self { world, transport, client }

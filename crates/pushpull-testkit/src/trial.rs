@@ -11,7 +11,7 @@ use pushpull_core::{
     Cursor, Delivery, Event, Fetch, Gap, Link, Message, Published, Start, StartAt, Subscribe, Subscription,
     Topic, Topics,
 };
-use tokio::time::timeout;
+use tokio::{sync::watch, time::timeout};
 
 use crate::{
     Failure, Harness,
@@ -111,9 +111,22 @@ impl<'a> Trial<'a> {
     /// # Errors
     /// If that fails, or takes too long.
     pub async fn publish_message(&self, name: &str, message: Message) -> Result<Published, Failure> {
+        self.publish_over(self.harness, name, message).await
+    }
+
+    /// Publishes `message` by another way to the same source.
+    ///
+    /// # Errors
+    /// If that fails, or takes too long.
+    pub async fn publish_over(
+        &self,
+        harness: &dyn Harness,
+        name: &str,
+        message: Message,
+    ) -> Result<Published, Failure> {
         let topic = self.topic(name)?;
         let messages = [message];
-        let answer = within(self.harness.publish(&topic, &messages), "an acknowledgement").await?;
+        let answer = within(harness.publish(&topic, &messages), "an acknowledgement").await?;
         let mut record = self.lock();
         record.history.publishes.extend(Publish::all(&topic, &messages, &answer));
         *record.published.entry(topic).or_default() += 1;
@@ -125,11 +138,24 @@ impl<'a> Trial<'a> {
     /// # Errors
     /// If that fails, or takes too long.
     pub async fn reader(&self, name: &str, request: Subscribe) -> Result<Reader, Failure> {
+        self.reader_over(self.harness, name, request).await
+    }
+
+    /// Begins to consume by another way from the same source.
+    ///
+    /// # Errors
+    /// If that fails, or takes too long.
+    pub async fn reader_over(
+        &self,
+        harness: &dyn Harness,
+        name: &str,
+        request: Subscribe,
+    ) -> Result<Reader, Failure> {
         let mut session = Session::new(name, &request);
         if request.start == StartAt::Start(Start::Earliest) {
             session.began_at = self.head().await?;
         }
-        let subscription = within(self.harness.consume(request), "a subscription").await??;
+        let subscription = within(harness.consume(request), "a subscription").await??;
         Ok(Reader { subscription, session })
     }
 
@@ -239,10 +265,32 @@ impl Reader {
     /// # Errors
     /// If it does not come there in time.
     pub async fn reach(&mut self, place: Cursor) -> Result<(), Failure> {
-        while self.session.records.iter().rev().find_map(reached).is_none_or(|at| at < place.seq()) {
+        while !self.has_reached(place) {
             self.expect(&format!("the place {place}")).await?;
         }
         Ok(())
+    }
+
+    fn has_reached(&self, place: Cursor) -> bool {
+        self.session.records.iter().rev().find_map(reached).is_some_and(|at| at >= place.seq())
+    }
+
+    /// Reads on and on, until a goal is told and reached.
+    ///
+    /// # Errors
+    /// If nothing comes for too long before that.
+    pub async fn follow(mut self, mut goal: watch::Receiver<Option<Cursor>>) -> Result<Self, Failure> {
+        loop {
+            let told = *goal.borrow_and_update();
+            if let Some(place) = told {
+                self.reach(place).await?;
+                return Ok(self);
+            }
+            tokio::select! {
+                next = self.expect("the goal") => drop(next?),
+                changed = goal.changed() => changed.map_err(Failure::new)?,
+            }
+        }
     }
 
     /// Reads `count` more events.
