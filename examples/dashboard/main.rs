@@ -1,0 +1,76 @@
+//! This machine, live: its CPU, memory, load, disks and network, published once and shown in a browser by four
+//! transports side by side. Cut one there and see it go on from its cursor.
+//!
+//!     cargo run --release --example dashboard
+//!     curl -N 'http://127.0.0.1:8080/sse?topic=host.*&start=snapshot'
+
+mod page;
+mod sample;
+
+use std::{
+    error::Error,
+    io::{self, Write},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use clap::Parser;
+use pushpull::{Broker, Context, Producer, Server};
+use tokio::{
+    task::spawn_blocking,
+    time::{MissedTickBehavior, interval},
+};
+
+use sample::Sampler;
+
+/// Time between two samples.
+const PERIOD: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Parser)]
+struct Flags {
+    /// Address to listen on; port 0 picks a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let flags = Flags::parse();
+    let broker = Broker::memory();
+    let server = Server::new(broker.clone())
+        .with_fallback(page::router())
+        .with_drain(Duration::from_secs(5))
+        .bind(flags.listen)
+        .await
+        .map_err(|error| format!("{}: {error}", flags.listen))?;
+    writeln!(io::stdout(), "listening on {}", server.url())?;
+    let publishing = tokio::spawn(async move { publish(&broker).await.map_err(|error| error.to_string()) });
+    let stopped = async {
+        tokio::select! {
+            stopped = pushpull_examples::stopped() => stopped.unwrap_or_default(),
+            ended = publishing => eprintln!("no longer publishing: {ended:?}"),
+        }
+    };
+    server.serve_until(stopped).await;
+    Ok(())
+}
+
+async fn publish(broker: &Broker) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let cx = Context::default();
+    let mut sampler = spawn_blocking(Sampler::new).await?;
+    let mut ticks = interval(PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        // A network file system may keep the call waiting.
+        let (sampled, samples) = spawn_blocking(move || {
+            let samples = sampler.take();
+            (sampler, samples)
+        })
+        .await?;
+        sampler = sampled;
+        for (topic, messages) in samples? {
+            broker.publish(&cx, &topic, &messages).await?;
+        }
+    }
+}

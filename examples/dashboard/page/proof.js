@@ -1,0 +1,97 @@
+// The proof that nothing was lost and nothing came twice, kept by the consumer itself.
+
+const REMEMBERED = 20000;
+
+/** A cursor's place in its epoch, as a number. */
+export const seqOf = (cursor) => Number(cursor.slice(cursor.lastIndexOf("-") + 1));
+
+/**
+ * One consumer's check of what it was given: seq rises, no event comes twice, and on each topic `prev` names the
+ * event that came before, so a lost one would break the chain.
+ */
+export class Proof {
+  events = 0;
+  gaps = 0;
+  repeats = 0;
+  disorder = 0;
+  links = 0;
+  broken = 0;
+  /** Where the live part began, and the newest event since. */
+  start = null;
+  top = null;
+  #newest = new Map();
+  #seen = new Set();
+  /** Below this a gap has told what is missing. */
+  #told = 0;
+
+  event({ topic, cursor, prev, snapshot }) {
+    const seq = seqOf(cursor);
+    this.events += 1;
+    if (!snapshot) this.#rise(seq);
+    if (!snapshot && prev !== undefined) this.#link(topic, prev);
+    this.#newest.set(topic, cursor);
+  }
+
+  #rise(seq) {
+    this.start ??= seq - 1;
+    if (this.#seen.has(seq)) this.repeats += 1;
+    else if (seq <= this.top) this.disorder += 1;
+    this.top = Math.max(this.top, seq);
+    this.#seen.add(seq);
+    if (this.#seen.size > REMEMBERED) this.#seen.delete(this.#seen.values().next().value);
+  }
+
+  #link(topic, prev) {
+    const newest = this.#newest.get(topic) ?? null;
+    const before = prev === null ? 0 : seqOf(prev);
+    const holds = prev === newest || before < this.#told || (newest === null && before <= this.start);
+    if (holds) this.links += 1;
+    else this.broken += 1;
+  }
+
+  gap({ before, cursor, reason }) {
+    this.gaps += 1;
+    this.#told = Math.max(this.#told, seqOf(before));
+    // Another history: what was seen of the old one proves nothing about it.
+    if (reason === "reset" || reason === "rewound") {
+      this.#newest.clear();
+      this.#seen.clear();
+      this.start = this.top = this.#told = seqOf(cursor);
+    }
+  }
+
+  place(cursor) {
+    this.start ??= seqOf(cursor);
+  }
+
+  get holds() {
+    return this.broken + this.repeats + this.disorder + this.gaps === 0;
+  }
+}
+
+/** What all consumers together were given: what one has and another lacks, was lost on the way. */
+export class Ledger {
+  #given = new Map();
+
+  add(consumer, cursor) {
+    const seq = seqOf(cursor);
+    const given = this.#given.get(seq);
+    if (given) given.add(consumer);
+    else this.#given.set(seq, new Set([consumer]));
+    if (this.#given.size > REMEMBERED) this.#given.delete(this.#given.keys().next().value);
+  }
+
+  /** How many events between its start and its newest one `consumer` was not given. */
+  lost(consumer, { start, top }) {
+    let lost = 0;
+    for (const [seq, given] of this.#given) {
+      if (seq > start && seq <= top && !given.has(consumer)) lost += 1;
+    }
+    return lost;
+  }
+
+  /** After a new history has begun. */
+  clear() {
+    this.#given.clear();
+  }
+}

@@ -1,0 +1,87 @@
+// Four ways to carry the same events: each function opens one at a place, tells `sink` what it brings, and returns
+// what closes it. The query, the events and the cursor are the same; only the path differs.
+//
+// sink.opened()            the link is up
+// sink.event(event)        an event
+// sink.gap(gap)            what was asked for and is gone
+// sink.place(cursor)       everything up to here was delivered
+// sink.retrying()          the browser itself connects again
+// sink.ended(why, delay)   it is over; `delay`: the server's advice in milliseconds, if any
+
+const TOPICS = "host.>";
+const POLL_EVERY = 1000;
+
+/** Resumes after `place`; without one begins with each key's newest event, then goes live. */
+function query(place, options) {
+  const from = place ? { after: place } : { start: "snapshot" };
+  return new URLSearchParams({ topic: TOPICS, ...from, ...options });
+}
+
+function take(item, sink) {
+  if (item.gap) sink.gap(item.gap);
+  else sink.event(item);
+}
+
+export function webSocket(place, sink) {
+  const url = new URL(`/ws?${query(place)}`, location.href);
+  url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+  const socket = new WebSocket(url, "pushpull.v1.json");
+  let delay;
+  socket.onopen = () => sink.opened();
+  socket.onmessage = ({ data }) => {
+    for (const frame of [JSON.parse(data)].flat()) {
+      const control = frame.heartbeat ?? frame.ok ?? frame.goaway;
+      delay = frame.goaway?.retry ?? delay;
+      if (control?.cursor) sink.place(control.cursor);
+      if (!control) take(frame, sink);
+    }
+  };
+  socket.onclose = ({ code, reason }) => {
+    const advised = /\bretry=(\d+)/.exec(reason)?.[1];
+    sink.ended(`closed with ${code}`, advised ? Number(advised) : delay);
+  };
+  return () => socket.close();
+}
+
+export function eventSource(place, sink) {
+  const source = new EventSource(`/sse?${query(place, { format: "json" })}`);
+  source.onopen = () => sink.opened();
+  source.onmessage = ({ data }) => take(JSON.parse(data), sink);
+  source.addEventListener("pushpull-gap", ({ data }) => take(JSON.parse(data), sink));
+  source.onerror = () => {
+    if (source.readyState === EventSource.CLOSED) sink.ended("refused");
+    else sink.retrying();
+  };
+  return () => source.close();
+}
+
+export const longPoll = poller("/longpoll", { wait: 20, limit: 1000 }, 0);
+
+export const poll = poller("/poll", { limit: 1000 }, POLL_EVERY);
+
+function poller(path, options, pause) {
+  return (place, sink) => {
+    const abort = new AbortController();
+    ask(path, options, pause, place, sink, abort.signal).catch((error) => sink.ended(error.message, error.delay));
+    return () => abort.abort();
+  };
+}
+
+async function ask(path, options, pause, place, sink, signal) {
+  for (let opened = false; ; opened = true) {
+    const response = await fetch(`${path}?${query(place, options)}`, { signal, cache: "no-store" });
+    if (!response.ok) throw refusal(response);
+    const page = await response.json();
+    if (!opened) sink.opened();
+    for (const item of page.events) take(item, sink);
+    place = page.cursor;
+    sink.place(place);
+    if (!page.more && pause) await new Promise((resolve) => setTimeout(resolve, pause));
+    signal.throwIfAborted();
+  }
+}
+
+function refusal(response) {
+  const seconds = Number(response.headers.get("Retry-After"));
+  return Object.assign(new Error(`answered ${response.status}`), { delay: seconds ? seconds * 1000 : undefined });
+}
