@@ -1,0 +1,100 @@
+//! The dashboard: four transports side by side, each cut and resumed.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::{browser::Browser, program::Program};
+
+const PANELS: [&str; 4] = ["ws", "sse", "longpoll", "poll"];
+const STATE: &str = "window.pushpull.panels";
+
+#[test]
+fn every_transport_is_cut_and_goes_on_with_nothing_lost_and_nothing_twice() {
+    let Some(browser) = Browser::start() else { return };
+    let dashboard = Program::start("dashboard", &["--listen", "127.0.0.1:0"]);
+    browser.go(&dashboard.url());
+    for panel in PANELS {
+        moves(&browser, panel);
+    }
+    for panel in PANELS {
+        cut_and_resume(&browser, panel);
+    }
+    picture(&browser);
+    all_at_once(&browser);
+    for panel in PANELS {
+        holds(panel, &browser.read(&format!("{STATE}.{panel}")));
+    }
+    assert_eq!(browser.read("document.getElementById('verdict').dataset.sound"), "true");
+    assert_eq!(browser.log(), serde_json::json!([]), "the console is clean");
+    assert!(dashboard.terminate().success());
+}
+
+/// Events beyond the snapshot arrive, and are chained.
+fn moves(browser: &Browser, panel: &str) {
+    let now = format!("{STATE}.{panel}");
+    browser.until(&format!("{now}?.state === 'live' && {now}.links >= 12 && {now}.rate > 0"), STATE);
+}
+
+fn cut_and_resume(browser: &Browser, panel: &str) {
+    let now = format!("{STATE}.{panel}");
+    browser.click(&format!("#{panel} button"));
+    let cut = browser.read(&now);
+    assert_eq!(cut["state"], "cut", "{panel}");
+    // The others are not disturbed, and it gets nothing: it lags behind by what they get meanwhile.
+    let other = PANELS.iter().find(|other| **other != panel).expect("there are four");
+    let ahead = number(&browser.read(&format!("{STATE}.{other}.events"))) + 10.0;
+    browser.until(&format!("{STATE}.{other}.events >= {ahead}"), STATE);
+    let still = browser.read(&now);
+    assert_eq!(still["state"], "cut", "{panel} came back too early");
+    assert_eq!((&still["events"], &still["place"]), (&cut["events"], &cut["place"]), "{panel}");
+    browser.until(&format!("{now}.state === 'live' && {now}.caughtUp"), STATE);
+    let after = browser.read(&now);
+    holds(panel, &after);
+    assert!(number(&after["caughtUp"]["events"]) >= 10.0, "{panel}: {after:#}");
+    assert_eq!(
+        (&after["caughtUp"]["lost"], &after["caughtUp"]["repeats"]),
+        (&Value::from(0), &Value::from(0))
+    );
+    assert_eq!(after["cuts"], 1, "{panel}");
+}
+
+/// Cut by one button, back by their own.
+fn all_at_once(browser: &Browser) {
+    browser.click("#cut-all");
+    for panel in PANELS {
+        assert_eq!(browser.read(&format!("{STATE}.{panel}.state")), "cut", "{panel}");
+        browser.click(&format!("#{panel} button"));
+    }
+    for panel in PANELS {
+        let now = format!("{STATE}.{panel}");
+        browser.until(&format!("{now}.state === 'live' && {now}.cuts >= 2 && {now}.caughtUp"), STATE);
+    }
+}
+
+/// No gap, no repeat, and a chain without a hole.
+fn holds(panel: &str, state: &Value) {
+    for fault in ["lost", "repeats", "gaps", "broken", "disorder"] {
+        assert_eq!(state[fault], 0, "{panel}: {fault} in {state:#}");
+    }
+    assert!(number(&state["links"]) > 0.0, "{panel}: {state:#}");
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("not a number: {value}"))
+}
+
+/// For the README, where `PUSHPULL_SCREENSHOT=1` asks for it: one transport away, the others going on.
+fn picture(browser: &Browser) {
+    if std::env::var("PUSHPULL_SCREENSHOT").is_ok_and(|asked| asked == "1") {
+        browser.resize(1280, 800);
+        browser.prefer("light");
+        browser.until("innerWidth === 1280", "innerWidth");
+        let first = number(&browser.read(&format!("{STATE}.ws.events")));
+        browser.until(&format!("{STATE}.ws.events >= {first} + 200"), STATE);
+        browser.click("#longpoll button");
+        browser.until(&format!("{STATE}.ws.events >= {first} + 240"), STATE);
+        browser.screenshot(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/dashboard.png"));
+        browser.click("#longpoll button");
+    }
+}

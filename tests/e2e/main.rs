@@ -1,0 +1,7 @@
+//! What a user sees: the examples as they are started, and their pages in a real browser.
+
+mod browser;
+mod chat;
+mod dashboard;
+mod examples;
+mod program;

@@ -1,0 +1,99 @@
+//! An example's binary, started and stopped as a user would.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running example; killed when dropped.
+pub(crate) struct Program {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+/// Where cargo puts the example `name`, if it was built.
+pub(crate) fn built(name: &str) -> Option<PathBuf> {
+    let test = std::env::current_exe().expect("a test knows its own path");
+    // target/PROFILE/deps/TEST and target/PROFILE/examples/NAME.
+    let profile = test.ancestors().nth(2).expect("a test lies two folders deep");
+    Some(profile.join("examples").join(name)).filter(|path| path.exists())
+}
+
+impl Program {
+    pub(crate) fn start(name: &str, arguments: &[&str]) -> Self {
+        let path = built(name)
+            .unwrap_or_else(|| panic!("example `{name}` is not built: cargo build --workspace --examples"));
+        Self::spawn(Command::new(path).args(arguments))
+    }
+
+    /// Starts any command, whose standard output it reads.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let lines = lines(child.stdout.take().expect("standard output is piped"));
+        Self { child, lines }
+    }
+
+    /// The next line it prints.
+    pub(crate) fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("it prints a line")
+    }
+
+    /// The URL of its line `listening on URL`.
+    pub(crate) fn url(&self) -> String {
+        let line = self.line();
+        let url = line.strip_prefix("listening on ");
+        url.unwrap_or_else(|| panic!("not the address: {line}")).to_owned()
+    }
+
+    /// Asks it to end, by SIGTERM.
+    pub(crate) fn terminate(mut self) -> ExitStatus {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("sh").args(["-c", r#"kill -TERM "$1""#, "sh", &pid]).status();
+        assert!(sent.expect("there is a shell").success(), "SIGTERM could not be sent to {pid}");
+        self.ended()
+    }
+
+    /// Waits for its end; everything it has printed until then may still be read by nobody.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        // The end of its output is the end of the process, but for the reaping.
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(_) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    break self.child.wait().expect("it can be waited for");
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => panic!("it did not end in time"),
+            }
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // Fails if it has ended, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn lines(output: ChildStdout) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
