@@ -10,19 +10,21 @@ use std::{
 
 use pushpull_core::{Pattern, Signal, Topic, Waiter};
 
-use crate::topics::{Reader, Topics};
+use crate::{
+    topics::{Reader, Topics},
+    trie::Trie,
+};
 
 /// The patterns that somebody waits for.
 #[derive(Debug, Default)]
 pub(crate) struct Patterns {
     /// Rises with every change of the table. 0: nobody ever waited for a pattern.
     version: AtomicU64,
-    table: RwLock<Vec<Watched>>,
+    table: RwLock<Trie<Watched>>,
 }
 
 #[derive(Debug)]
 struct Watched {
-    pattern: Pattern,
     post: Arc<Post>,
     watchers: usize,
 }
@@ -51,14 +53,15 @@ pub(crate) struct Watch {
 impl Patterns {
     pub(crate) fn watch(self: &Arc<Self>, pattern: &Pattern, topics: &Topics) -> Watch {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        let post = match table.iter_mut().find(|watched| watched.pattern == *pattern) {
+        let entry = table.entry(pattern);
+        let post = match entry {
             Some(watched) => {
                 watched.watchers += 1;
                 watched.post.clone()
             }
             None => {
                 let post = Arc::<Post>::default();
-                table.push(Watched { pattern: pattern.clone(), post: post.clone(), watchers: 1 });
+                *entry = Some(Watched { post: post.clone(), watchers: 1 });
                 self.version.fetch_add(1, Ordering::SeqCst);
                 // Behind the version: what is forgotten from now on either finds the post or is seen here.
                 post.forgotten_to.fetch_max(topics.forgotten_to(), Ordering::SeqCst);
@@ -90,18 +93,17 @@ impl Patterns {
     /// Raises every pattern's signal.
     pub(crate) fn raise_all(&self) {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        let posts: Vec<_> = table.iter().map(|watched| watched.post.clone()).collect();
+        let mut posts = Vec::new();
+        table.all(|watched| posts.push(watched.post.clone()));
         drop(table);
         posts.iter().for_each(|post| post.signal.raise());
     }
 
     fn matching(&self, topic: &Topic) -> Arc<[Arc<Post>]> {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        table
-            .iter()
-            .filter(|watched| watched.pattern.matches(topic))
-            .map(|watched| watched.post.clone())
-            .collect()
+        let mut posts = Vec::new();
+        table.matching(topic, |watched| posts.push(watched.post.clone()));
+        posts.into()
     }
 }
 
@@ -118,10 +120,12 @@ impl Watchers {
 impl Drop for Watch {
     fn drop(&mut self) {
         let mut table = self.patterns.table.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(at) = table.iter().position(|watched| watched.pattern == self.pattern) else { return };
-        table[at].watchers -= 1;
-        if table[at].watchers == 0 {
-            table.swap_remove(at);
+        let entry = table.entry(&self.pattern);
+        let Some(watched) = entry else { return };
+        watched.watchers -= 1;
+        if watched.watchers == 0 {
+            *entry = None;
+            table.prune(&self.pattern);
             self.patterns.version.fetch_add(1, Ordering::SeqCst);
         }
     }

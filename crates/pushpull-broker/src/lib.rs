@@ -34,6 +34,7 @@ mod memory;
 mod read;
 mod snapshot;
 mod topics;
+mod trie;
 
 pub use broker::{Broker, Stats};
 pub use config::Retention;
