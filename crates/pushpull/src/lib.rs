@@ -1,1 +1,93 @@
-//! Live data, one API, every way to carry it: WebSocket, Server-Sent Events, long polling and HTTP polling over one sequence with one resume cursor.
+#![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(feature = "server")]
+mod backend;
+#[cfg(feature = "client")]
+mod connect;
+#[cfg(feature = "server")]
+mod server;
+#[cfg(feature = "server")]
+mod service;
+
+pub use pushpull_core::*;
+pub use pushpull_http::{Format, Paths, Transport};
+
+#[cfg(feature = "server")]
+pub use {
+    backend::Backend,
+    pushpull_broker::{Broker, Engine, MemoryEngine, Retention, Stats},
+    pushpull_http::{
+        Action, Authorizer, Body, ConfigError, Drain, Gate, GateBuilder, Incomings, ListenerConfig, Metrics,
+    },
+    server::{BoundServer, Server},
+    service::{Service, service},
+};
+#[cfg(feature = "client")]
+pub use {
+    connect::{ConnectOptions, Source, connect},
+    pushpull_http::{BaseUrl, HttpClient},
+};
+
+#[cfg(all(feature = "tls", feature = "server"))]
+pub use pushpull_http::TlsConfig;
+#[cfg(feature = "jwt")]
+pub use pushpull_http::{JwtAuthorizer, KeyError};
+#[cfg(feature = "http-poll")]
+pub use pushpull_http_poll as http_poll;
+#[cfg(feature = "longpoll")]
+pub use pushpull_longpoll as longpoll;
+#[cfg(feature = "sse")]
+pub use pushpull_sse as sse;
+#[cfg(feature = "ws")]
+pub use pushpull_ws as ws;
+
+/// The server halves that are enabled, over what `backend` can do.
+#[cfg(feature = "server")]
+#[allow(unused_variables, unused_mut, reason = "without any transport there is nothing to do it with")]
+fn transports(backend: &Backend, gate: &Gate) -> service::Transports {
+    let mut transports = service::Transports::default();
+    #[cfg(feature = "ws")]
+    if let Some(push) = &backend.push {
+        let mut ws = pushpull_ws::WsService::new(push.clone(), gate.clone());
+        if let Some(producer) = &backend.producer {
+            ws = ws.with_producer(producer.clone());
+        }
+        transports.add(Transport::Ws, ws);
+    }
+    #[cfg(feature = "sse")]
+    if let Some(push) = &backend.push {
+        transports.add(Transport::Sse, pushpull_sse::SseService::new(push.clone(), gate.clone()));
+    }
+    #[cfg(feature = "longpoll")]
+    if let Some(pull) = &backend.pull {
+        transports
+            .add(Transport::Longpoll, pushpull_longpoll::LongpollService::new(pull.clone(), gate.clone()));
+    }
+    #[cfg(feature = "http-poll")]
+    if let Some(pull) = &backend.pull {
+        transports.add(Transport::Poll, pushpull_http_poll::PollService::new(pull.clone(), gate.clone()));
+    }
+    transports
+}
+
+/// The client halves that are enabled, the best first.
+#[cfg(feature = "client")]
+fn clients() -> Vec<(Transport, connect::Make)> {
+    vec![
+        #[cfg(feature = "ws")]
+        (Transport::Ws, |http, _| Source::new(Transport::Ws, pushpull_ws::WsClient::over(http))),
+        #[cfg(feature = "sse")]
+        (Transport::Sse, |http, _| Source::new(Transport::Sse, pushpull_sse::SseClient::over(http))),
+        #[cfg(feature = "longpoll")]
+        (Transport::Longpoll, |http, options| {
+            let client = pushpull_longpoll::LongpollClient::over(http);
+            Source::new(Transport::Longpoll, client.with_schedule(Schedule::long_poll(options.wait)))
+        }),
+        #[cfg(feature = "http-poll")]
+        (Transport::Poll, |http, options| {
+            let client = pushpull_http_poll::HttpPollClient::over(http);
+            Source::new(Transport::Poll, client.with_schedule(Schedule::every(options.interval)))
+        }),
+    ]
+}

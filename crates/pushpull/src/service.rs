@@ -1,0 +1,159 @@
+//! Every enabled transport as one mountable service.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use pushpull_core::{ErrorKind, Problem};
+use pushpull_http::{
+    Body, BoxError, Drain, Gate, Paths, Route, StatusService, TopicService, Transport,
+    problem::problem_response,
+};
+
+use crate::Backend;
+
+type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+type Handler = Arc<dyn Fn(Request<()>) -> Answer + Send + Sync>;
+
+/// Serves every path of the wire contract, by every enabled transport: mount it into an axum, hyper or tower
+/// application as it is. Cheap to clone (shared).
+///
+/// ```
+/// # use pushpull::Broker;
+/// let (service, drain) = pushpull::service(Broker::memory());
+/// let app: axum::Router = axum::Router::new().nest_service("/live", service);
+/// // at shutdown, since a server's own shutdown waits for streams for ever, or not at all:
+/// // drain.finish(Duration::from_secs(10)).await;
+/// # let _ = (app, drain);
+/// ```
+#[derive(Clone)]
+pub struct Service {
+    paths: Paths,
+    transports: Arc<Transports>,
+    topics: TopicService,
+    status: StatusService,
+    gate: Gate,
+}
+
+/// The server halves by transport. A request's body is dropped: none of them takes one.
+#[derive(Clone, Default)]
+pub(crate) struct Transports(Vec<(Transport, Handler)>);
+
+impl Transports {
+    #[allow(dead_code, reason = "without any transport none is added")]
+    pub(crate) fn add<S>(&mut self, transport: Transport, service: S)
+    where
+        S: tower_service::Service<Request<()>, Response = Response<Body>, Error = Infallible, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: 'static,
+    {
+        self.0.push((transport, Arc::new(move |request| Box::pin(service.clone().call(request)))));
+    }
+
+    fn handler(&self, transport: Transport) -> Option<&Handler> {
+        self.0.iter().find(|(known, _)| *known == transport).map(|(_, handler)| handler)
+    }
+}
+
+/// Serves `backend` to everybody, without a prefix; the handle ends it.
+///
+/// For authorization, origins, limits or a prefix: [`Service::new`].
+pub fn service(backend: impl Into<Backend>) -> (Service, Drain) {
+    let gate = Gate::open();
+    let drain = gate.drain().clone();
+    (Service::new(backend, gate, Paths::default()), drain)
+}
+
+impl Service {
+    /// Serves `backend` under `paths` to whom `gate` lets in; [`Gate::drain`] ends it.
+    pub fn new(backend: impl Into<Backend>, gate: Gate, paths: Paths) -> Self {
+        let backend = backend.into();
+        let mut topics = TopicService::new(gate.clone()).with_paths(paths.clone());
+        if let Some(producer) = &backend.producer {
+            topics = topics.with_producer(producer.clone());
+        }
+        if let Some(pull) = &backend.pull {
+            topics = topics.with_pull(pull.clone());
+        }
+        let mut status = StatusService::new(gate.clone()).with_paths(paths.clone());
+        if let Some(observed) = &backend.observed {
+            status = status.with_observed(observed.clone());
+        }
+        Self { transports: Arc::new(crate::transports(&backend, &gate)), paths, topics, status, gate }
+    }
+
+    /// Answers `/metrics` and `/health` only to those who bear `token`. Default: to everybody.
+    #[must_use]
+    pub fn with_status_token(mut self, token: &str) -> Self {
+        self.status = self.status.with_token(token);
+        self
+    }
+
+    pub(crate) fn drain(&self) -> Drain {
+        self.gate.drain().clone()
+    }
+
+    /// Whether `path` is one of its own.
+    pub(crate) fn knows(&self, path: &str) -> bool {
+        self.paths.route(path).is_some()
+    }
+
+    fn stream<B>(&self, transport: Transport, request: Request<B>) -> Answer {
+        match self.transports.handler(transport) {
+            Some(handler) => handler(request.map(drop)),
+            None => {
+                let detail = format!("this server does not speak {transport}");
+                answer(Problem::new(ErrorKind::Unsupported, detail))
+            }
+        }
+    }
+}
+
+fn answer(problem: Problem) -> Answer {
+    Box::pin(async move { Ok(problem_response(&problem, None)) })
+}
+
+impl<B> tower_service::Service<Request<B>> for Service
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Answer {
+        match self.paths.route(request.uri().path()) {
+            Some(Route::Ws) => self.stream(Transport::Ws, request),
+            Some(Route::Sse) => self.stream(Transport::Sse, request),
+            Some(Route::Longpoll) => self.stream(Transport::Longpoll, request),
+            Some(Route::Poll) => self.stream(Transport::Poll, request),
+            Some(Route::Topic(_)) => self.topics.call(request),
+            Some(Route::Metrics | Route::Health | Route::HealthLive) => self.status.call(request),
+            _ => answer(Problem::new(ErrorKind::NotFound, "there is no such path")),
+        }
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let transports: Vec<_> = self.transports.0.iter().map(|(transport, _)| transport.as_str()).collect();
+        f.debug_struct("Service")
+            .field("paths", &self.paths)
+            .field("transports", &transports)
+            .finish_non_exhaustive()
+    }
+}

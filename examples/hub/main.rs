@@ -1,0 +1,62 @@
+//! The standalone hub (wire contract, section 8): every transport over one broker on one port.
+//!
+//!     cargo run --release --example hub -- --listen 127.0.0.1:8080
+
+mod flags;
+
+use std::{
+    error::Error,
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
+
+use clap::Parser;
+use pushpull::{Broker, Server};
+
+use flags::Flags;
+
+fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_env_filter(std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned()))
+        .init();
+    match start(&Flags::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(flags: &Flags) -> Result<(), Box<dyn Error>> {
+    // One socket is one descriptor: take all that the system allows.
+    rlimit::increase_nofile_limit(u64::MAX)?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(workers) = flags.workers {
+        runtime.worker_threads(workers.get());
+    }
+    runtime.enable_all().build()?.block_on(serve(flags))
+}
+
+async fn serve(flags: &Flags) -> Result<(), Box<dyn Error>> {
+    let broker = Broker::memory_with(flags.retention());
+    let mut server =
+        Server::new(broker).with_gate(flags.gate()?).with_listener(flags.listener()).with_drain(flags.drain);
+    if let Some(tls) = flags.tls()? {
+        server = server.with_tls(tls);
+    }
+    let server = server.bind(flags.listen).await.map_err(|error| format!("{}: {error}", flags.listen))?;
+    writeln!(io::stdout(), "listening on {}", server.url())?;
+    let stopped = async {
+        match pushpull_examples::stopped().await {
+            Ok(()) => tracing::info!("draining"),
+            Err(error) => tracing::error!(%error, "cannot listen for signals: draining"),
+        }
+    };
+    if !server.serve_until(stopped).await {
+        tracing::warn!("some clients were cut off");
+    }
+    Ok(())
+}
