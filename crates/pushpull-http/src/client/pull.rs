@@ -84,13 +84,14 @@ impl HttpPull {
     /// The path and query that ask for `request`, and how long to wait for the answer.
     fn question(&self, cx: &Context, request: &Fetch) -> (String, Instant) {
         let now = Instant::now();
-        let (mut asked, mut wait) = (request.clone(), request.wait.min(Fetch::MAX_WAIT));
+        let (mut asked, is_long) = (request.clone(), self.endpoint == Endpoint::Longpoll);
+        let mut wait = if is_long { request.wait.min(Fetch::MAX_WAIT) } else { Duration::ZERO };
         if let Some(deadline) = cx.deadline {
             wait = wait.min(deadline.saturating_duration_since(now).saturating_sub(MARGIN));
         }
         asked.wait = wait;
         let deadline = cx.deadline.unwrap_or(now + wait + PATIENCE);
-        let path = if self.endpoint == Endpoint::Longpoll { "/longpoll" } else { "/poll" };
+        let path = if is_long { "/longpoll" } else { "/poll" };
         (format!("{path}?{}", encode_fetch(&asked, self.endpoint)), deadline)
     }
 

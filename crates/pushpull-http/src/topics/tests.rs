@@ -17,6 +17,9 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 const TEXT: (&str, &str) = ("content-type", "text/plain");
 const LINES: (&str, &str) = ("content-type", "application/x-ndjson");
 
+/// URI, headers, body; the status and the parameter at fault of the answer.
+type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'static [u8], u16, &'a str);
+
 struct Answered {
     status: u16,
     headers: HeaderMap,
@@ -106,7 +109,7 @@ async fn every_error_of_a_publish_has_its_status_its_parameter_and_nothing_appli
     let gate = Gate::builder().with_max_payload(16).build().unwrap();
     let service = over(&broker, gate.clone());
     let long = "k".repeat(256);
-    let rows: &[(&str, &[(&str, &str)], &'static [u8], u16, &str)] = &[
+    let rows: &[Row<'_>] = &[
         ("/topics/a..b", &[TEXT], b"x", 400, "topic"),
         ("/topics/a.*", &[TEXT], b"x", 400, "topic"),
         ("/topics/a.%3E", &[TEXT], b"x", 400, "topic"),
