@@ -1,6 +1,6 @@
 //! Reading what lies after a place: of a few topics by their lists, of patterns by the log.
 
-use std::sync::{MutexGuard, atomic::Ordering};
+use std::sync::{Arc, MutexGuard, atomic::Ordering};
 
 use pushpull_core::{Bounds, Event, Topics as Wanted};
 
@@ -8,13 +8,14 @@ use crate::{
     conflate::{self, Survivor},
     hub::{Hub, Ring, Search, is_wanted},
     interest::Interest,
+    log::Kept,
     topics::TopicSlot,
 };
 
 /// Most entries of the log looked at by one read.
-const SCAN: usize = 4096;
+const SCAN: usize = 1024;
 
-/// Most topics looked at for a loss before the ring is let go for a moment.
+/// Most pairs of a topic and a pattern looked at for a loss before the ring is let go for a moment.
 const PORTION: usize = 1024;
 
 /// What one read found.
@@ -90,20 +91,32 @@ impl Hub {
         for reader in &wish.interest.readers {
             scanned.note_loss(reader.slot.lock().lost_to, wish.place);
         }
-        for (looked, (seq, kept)) in ring.log.after(wish.place).enumerate() {
-            if looked == SCAN.max(most.min(conflate::WINDOW)) {
-                (scanned.place, scanned.more) = (seq - 1, true);
-                break;
-            }
-            if is_wanted(wish.wanted, &kept.slot) {
-                scanned.events.push(kept.event.clone());
-                if scanned.events.len() > most {
-                    break;
-                }
-            }
+        let mut waiting = ring.log.after(wish.place);
+        let looked_at = SCAN.max(most.saturating_add(1).min(conflate::WINDOW));
+        let entries: Vec<Kept> = waiting.by_ref().take(looked_at).map(|(_, kept)| kept.clone()).collect();
+        if let Some((seq, _)) = waiting.next() {
+            (scanned.place, scanned.more) = (seq - 1, true);
         }
+        drop(waiting);
+        drop(ring);
+        let mut judged = None;
+        let wanted = entries.into_iter().filter(|kept| is_wanted_as(&mut judged, kept, wish.wanted));
+        scanned.events.extend(wanted.take(most.saturating_add(1)).map(|kept| kept.event));
         scanned.truncate(most, wish.place);
         scanned
+    }
+}
+
+/// Whether an entry is wanted, which is not asked again while entries of one topic follow each other. Asked when
+/// the ring is let go: a subscription to many patterns must not hold up publishing.
+fn is_wanted_as(judged: &mut Option<(Arc<TopicSlot>, bool)>, kept: &Kept, wanted: &Wanted) -> bool {
+    match judged {
+        Some((slot, verdict)) if Arc::ptr_eq(slot, &kept.slot) => *verdict,
+        _ => {
+            let verdict = is_wanted(wanted, &kept.slot);
+            *judged = Some((kept.slot.clone(), verdict));
+            verdict
+        }
     }
 }
 
@@ -118,8 +131,9 @@ impl Hub {
         let mut ring = self.ring();
         let top = ring.newest_loss();
         let mut newest = top;
+        let portion = (PORTION / wish.wanted.iter().len()).max(16);
         let lost_to = loop {
-            match ring.search_losses(from, newest, PORTION, is_wanted) {
+            match ring.search_losses(from, newest, portion, is_wanted) {
                 Search::Nothing => break 0,
                 Search::Lost(seq) => break seq,
                 Search::Until(seq) => newest = seq,

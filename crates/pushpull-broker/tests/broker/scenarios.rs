@@ -336,3 +336,21 @@ async fn a_lost_branch_is_rewound_to_the_last_common_place() {
     let refused = broker.publish(&pushpull_core::Context::default(), &"a".parse().unwrap(), &batch).await;
     assert_eq!(refused.unwrap_err().kind(), pushpull_core::ErrorKind::Unsupported, "all or none it cannot");
 }
+
+#[tokio::test]
+async fn much_is_scanned_for_little_in_portions() {
+    let broker = Broker::memory();
+    publish(&broker, "busy", 3000).await;
+    publish(&broker, "rare.one", 1).await;
+    let (told, answer) = fetch(&broker, fetching("rare.*", at(&broker, 0))).await;
+    let place = answer.place.unwrap();
+    assert_eq!((told.as_str(), answer.more), ("", true));
+    assert!((1..3000).contains(&place.seq()), "{place}");
+    let long = fetching("rare.*", at(&broker, 0)).with_wait(Duration::from_secs(30));
+    let (told, answer) = fetch(&broker, long).await;
+    assert_eq!((told.as_str(), answer.place, answer.more), ("e3001", Some(at(&broker, 3001)), false));
+    let mut stream = consume(&broker, "rare.*", at(&broker, 0)).await;
+    assert!(matches!(stream.next().await, Some(Ok(Delivery::Place(_)))));
+    let Some(Ok(Delivery::Event(event))) = stream.next().await else { panic!("an event") };
+    assert_eq!(event.cursor(), at(&broker, 3001), "it goes on without being woken from outside");
+}
