@@ -135,3 +135,89 @@ impl Outbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Takes so many bytes at each write, and nothing where that is 0.
+    struct Narrow {
+        room: VecDeque<usize>,
+        is_vectored: bool,
+        written: Vec<u8>,
+    }
+
+    impl Narrow {
+        fn take(&mut self, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+            let room = self.room.pop_front().unwrap_or(usize::MAX);
+            if room == 0 {
+                return Poll::Pending;
+            }
+            let all: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            let taken = room.min(all.len());
+            self.written.extend_from_slice(&all[..taken]);
+            Poll::Ready(Ok(taken))
+        }
+    }
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.take(&[IoSlice::new(bytes)])
+        }
+        fn poll_write_vectored(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            self.take(slices)
+        }
+        fn is_write_vectored(&self) -> bool {
+            self.is_vectored
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn frames_come_whole_and_in_order_however_little_is_taken(
+            sizes in proptest::collection::vec(1usize..200, 1..150),
+            room in proptest::collection::vec(0usize..300, 0..60),
+            pongs in proptest::collection::vec(any::<bool>(), 60),
+            is_vectored: bool,
+        ) {
+            let mut outbox = Outbox::default();
+            let frames: Vec<Vec<u8>> =
+                sizes.iter().enumerate().map(|(at, size)| vec![(at % 250) as u8; *size]).collect();
+            frames.iter().for_each(|frame| outbox.push(frame.clone().into()));
+            let mut io = Narrow { room: room.into(), is_vectored, written: Vec::new() };
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            let mut pongs = pongs.into_iter();
+            while outbox.poll_write(&mut io, &mut cx, &mut false).is_pending() {
+                if pongs.next() == Some(true) {
+                    outbox.pong(Bytes::from_static(&[255; 3]));
+                }
+            }
+            let mut rest = &io.written[..];
+            let mut frames = frames.iter();
+            while !rest.is_empty() {
+                if let Some(behind) = rest.strip_prefix(&[255; 3]) {
+                    rest = behind;
+                } else {
+                    rest = rest.strip_prefix(&frames.next().unwrap()[..]).expect("the next frame, whole");
+                }
+            }
+            prop_assert_eq!(frames.next(), None);
+        }
+    }
+}

@@ -83,6 +83,7 @@ pub(crate) struct Session<I> {
     /// Until it is complete there is no place.
     is_in_snapshot: bool,
     is_gap_last: bool,
+    is_beat_due: bool,
     /// The place of a subscription that is gone.
     left_at: Option<Cursor>,
     conflated: u64,
@@ -132,6 +133,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
             first_word: None,
             is_in_snapshot: false,
             is_gap_last: false,
+            is_beat_due: false,
             left_at: None,
             conflated: 0,
             ahead: VecDeque::new(),
@@ -158,11 +160,16 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..ROUNDS {
             self.poll_drain(cx);
-            while let Some(due) = self.clock.due() {
+            while self.stage != Stage::Ended
+                && let Some(due) = self.clock.due()
+            {
                 self.on_due(due);
             }
             let moved = match self.stage {
-                Stage::Running => self.poll_read(cx) | self.poll_commands(cx) | self.poll_deliveries(cx),
+                Stage::Running => {
+                    let moved = self.poll_read(cx) | self.poll_commands(cx) | self.poll_deliveries(cx);
+                    self.beat_if_due() | moved
+                }
                 Stage::Parting { .. } => self.poll_parting(cx),
                 Stage::Ended => return Poll::Ready(()),
             };
@@ -236,9 +243,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
     fn on_due(&mut self, due: Due) {
         match due {
             Due::Ping => self.pump.send(PING, b""),
-            // What flows, or is stuck, needs no heartbeat.
-            Due::Heartbeat if self.pump.outbox.is_empty() => self.beat(),
-            Due::Heartbeat => {}
+            Due::Heartbeat => self.is_beat_due = true,
             Due::Silence => self.close(Closing::new(close::POLICY, "timeout")),
             Due::Expiry => {
                 let place = self.place();
@@ -250,6 +255,17 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
             }
             Due::Parted => self.stage = Stage::Ended,
         }
+    }
+
+    /// Behind the deliveries, since polling them is what moves the place of a quiet subscription. What flows, or is
+    /// stuck, needs no heartbeat.
+    fn beat_if_due(&mut self) -> bool {
+        let is_due = std::mem::take(&mut self.is_beat_due);
+        let does_beat = is_due && self.stage == Stage::Running && self.pump.outbox.is_empty();
+        if does_beat {
+            self.beat();
+        }
+        does_beat
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
@@ -491,3 +507,6 @@ fn text(message: &Message) -> Option<&Bytes> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -139,10 +139,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Peer<I> {
     }
 
     async fn fill(&mut self) -> bool {
-        let mut buffer = [0; 65536];
-        let count = within(self.io.read(&mut buffer)).await.unwrap_or(0);
-        self.read.extend_from_slice(&buffer[..count]);
-        count > 0
+        within(self.io.read_buf(&mut self.read)).await.unwrap_or(0) > 0
     }
 
     pub(crate) async fn bytes(&mut self, bytes: &[u8]) {
