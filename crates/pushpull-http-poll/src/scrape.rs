@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode, Uri,
     header::{
-        ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
+        ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, DATE, ETAG, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
         LOCATION,
     },
 };
@@ -254,8 +254,14 @@ fn content_type(headers: &HeaderMap) -> Result<String, Problem> {
 }
 
 /// What the next request says it has (RFC 9110, 13.1.2 and 13.1.3).
+///
+/// A date counts only if the answer is at least a second younger (8.8.2.2): else the body may change once more
+/// within that second, and the next answer would hide it.
 fn validators(headers: &HeaderMap) -> HeaderMap {
-    let pairs = [(ETAG, IF_NONE_MATCH), (LAST_MODIFIED, IF_MODIFIED_SINCE)];
-    let found = pairs.into_iter().filter_map(|(told, asked)| Some((asked, headers.get(told)?.clone())));
-    found.collect()
+    let at = |name| httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok();
+    let age = at(DATE).zip(at(LAST_MODIFIED)).and_then(|(now, then)| now.duration_since(then).ok());
+    let is_strong = age.is_some_and(|age| age >= Duration::from_secs(1));
+    let date = headers.get(LAST_MODIFIED).filter(|_| is_strong);
+    let pairs = [(IF_NONE_MATCH, headers.get(ETAG)), (IF_MODIFIED_SINCE, date)];
+    pairs.into_iter().filter_map(|(asked, told)| Some((asked, told?.clone()))).collect()
 }

@@ -63,9 +63,9 @@ fn shown(scraped: &Scraped) -> String {
 #[tokio::test]
 async fn each_changed_body_comes_once_and_failures_are_told() {
     let (url, served) = target(&[
-        "200 OK\nContent-Type: text/plain; version=0.0.4\nETag: \"1\"\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT\n\nup 1\n",
+        "200 OK\nContent-Type: text/plain; version=0.0.4\nETag: \"1\"\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT\nDate: Thu, 01 Jan 2026 00:00:01 GMT\n\nup 1\n",
         "304 Not Modified\n\n",
-        "200 OK\nContent-Type: text/plain; version=0.0.4\nETag: \"2\"\n\nup 1\n",
+        "200 OK\nContent-Type: text/plain; version=0.0.4\nETag: \"2\"\nLast-Modified: Thu, 01 Jan 2026 00:00:00 GMT\nDate: Thu, 01 Jan 2026 00:00:00 GMT\n\nup 1\n",
         "503 Service Unavailable\n\nbusy",
         "302 Found\nLocation: http://elsewhere.example/\n\n",
         "200 OK\nContent-Type: text/plain; version=0.0.4\n\nup 0\n",
