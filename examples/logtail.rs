@@ -46,12 +46,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let flags = Flags::parse();
     let broker = Broker::memory();
     let server = Server::new(broker.clone()).with_drain(Duration::from_secs(5)).bind(flags.listen).await?;
+    let signalled = pushpull_examples::stopped()?;
     writeln!(io::stdout(), "listening on {}", server.url())?;
     writeln!(io::stdout(), "curl -N '{}/sse?topic={}&start=earliest'", server.url(), flags.topic)?;
     let following = tokio::spawn(async move { follow(&flags, &broker).await });
     let stopped = async {
         tokio::select! {
-            stopped = pushpull_examples::stopped() => stopped.unwrap_or_default(),
+            () = signalled => {}
             ended = following => eprintln!("no longer following: {ended:?}"),
         }
     };

@@ -41,8 +41,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .bind(flags.listen)
         .await
         .map_err(|error| format!("{}: {error}", flags.listen))?;
+    let stopped = pushpull_examples::stopped()?;
     writeln!(io::stdout(), "listening on {}", server.url())?;
-    server.serve_until(async { pushpull_examples::stopped().await.unwrap_or_default() }).await;
+    server.serve_until(stopped).await;
     Ok(())
 }
 

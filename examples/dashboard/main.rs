@@ -43,11 +43,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .bind(flags.listen)
         .await
         .map_err(|error| format!("{}: {error}", flags.listen))?;
+    let signalled = pushpull_examples::stopped()?;
     writeln!(io::stdout(), "listening on {}", server.url())?;
     let publishing = tokio::spawn(async move { publish(&broker).await.map_err(|error| error.to_string()) });
     let stopped = async {
         tokio::select! {
-            stopped = pushpull_examples::stopped() => stopped.unwrap_or_default(),
+            () = signalled => {}
             ended = publishing => eprintln!("no longer publishing: {ended:?}"),
         }
     };

@@ -48,12 +48,11 @@ async fn serve(flags: &Flags) -> Result<(), Box<dyn Error>> {
         server = server.with_tls(tls);
     }
     let server = server.bind(flags.listen).await.map_err(|error| format!("{}: {error}", flags.listen))?;
+    let stopped = pushpull_examples::stopped()?;
     writeln!(io::stdout(), "listening on {}", server.url())?;
     let stopped = async {
-        match pushpull_examples::stopped().await {
-            Ok(()) => tracing::info!("draining"),
-            Err(error) => tracing::error!(%error, "cannot listen for signals: draining"),
-        }
+        stopped.await;
+        tracing::info!("draining");
     };
     if !server.serve_until(stopped).await {
         tracing::warn!("some clients were cut off");

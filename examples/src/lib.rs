@@ -1,17 +1,20 @@
 //! What the examples share: how they are stopped.
 
-use std::io;
+use std::{future::Future, io};
 
-/// Returns on SIGTERM or SIGINT.
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Listens for SIGTERM and SIGINT from now on; what it returns is done at the first. To be called before the program
+/// says that it is ready, since until then either signal ends it at once.
 ///
 /// # Errors
 /// If the system does not let the process listen for them.
-pub async fn stopped() -> io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
+pub fn stopped() -> io::Result<impl Future<Output = ()> + Send> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
