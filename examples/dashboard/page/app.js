@@ -44,8 +44,9 @@ const shared = {
     const isNew = !last || seq > last.seq || time > last.time;
     if (machine[topic] && data && (isNew || !machine[topic][key])) machine[topic][key] = data;
     if (!isNew) return;
-    // Of what was published together the last stands for all.
-    if (last && time - last.time < TOGETHER) newest.pop();
+    // In another history seq begins anew; of what was published together the last stands for all.
+    if (last && seq < last.seq) newest.length = 0;
+    else if (last && time - last.time < TOGETHER) newest.pop();
     newest.push({ seq, time });
     while (newest[0].time < time - RATE_WINDOW) newest.shift();
   },
@@ -88,12 +89,12 @@ function showVerdict() {
   const total = (what) => panels.reduce((all, panel) => all + what(panel), 0);
   const lost = total((panel) => panel.lost());
   const repeated = total((panel) => panel.proof.repeats + panel.proof.disorder);
-  const gaps = total((panel) => panel.proof.gaps);
   write("lost", number.format(lost));
   write("repeated", number.format(repeated));
   write("delivered", number.format(total((panel) => panel.proof.events)));
   write("cuts", number.format(total((panel) => panel.cuts)));
-  element("verdict").dataset.sound = lost + repeated + gaps === 0;
+  element("lost").classList.toggle("fault", lost > 0);
+  element("repeated").classList.toggle("fault", repeated > 0);
 }
 
 /** Every event has a place of its own in the one sequence: its growth is the rate of publishing. */

@@ -130,13 +130,12 @@ export class Panel {
     this.caughtUp = { events, took, lost, repeats: this.proof.repeats - repeats };
     const verdict = lost + this.caughtUp.repeats ? `${lost} lost, ${this.caughtUp.repeats} repeated` : "none lost, none twice";
     if (events === 0) this.#note("Nothing was published while it was away.");
-    else this.#note(`Caught up ${number.format(events)} events in ${Math.max(1, Math.round(took))} ms: ${verdict}.`);
+    else this.#note(`Caught up ${number.format(events)} in ${Math.max(1, Math.round(took))} ms: ${verdict}.`);
   }
 
   #gap(gap) {
     this.proof.gap(gap);
     this.place = gap.cursor;
-    if (gap.reason === "reset") this.shared.ledger.clear();
     this.#note(`Told of a gap (${gap.reason}): on from ${gap.cursor}.`);
   }
 
@@ -182,7 +181,6 @@ export class Panel {
 
   render() {
     const { state, place, events, gaps, repeats, disorder, links, broken, lost, latency, rate } = this.report();
-    const sound = this.proof.holds && lost === 0;
     this.#write({
       state,
       latency: latency === null ? "–" : number.format(Math.round(latency)),
@@ -197,7 +195,8 @@ export class Panel {
       button: this.#label(),
     });
     this.root.dataset.state = state;
-    this.root.dataset.sound = sound;
+    const faults = { lost, repeats, gaps, chain: broken, order: disorder };
+    for (const [part, count] of Object.entries(faults)) this.parts[part].classList.toggle("fault", count > 0);
   }
 
   #label() {

@@ -2,8 +2,10 @@
 
 const REMEMBERED = 20000;
 
-/** A cursor's place in its epoch, as a number. */
+/** A cursor's place in the sequence, as a number. */
 export const seqOf = (cursor) => Number(cursor.slice(cursor.lastIndexOf("-") + 1));
+
+const epochOf = (cursor) => cursor.slice(0, cursor.lastIndexOf("-"));
 
 /**
  * One consumer's check of what it was given: seq rises, no event comes twice, and on each topic `prev` names the
@@ -16,9 +18,10 @@ export class Proof {
   disorder = 0;
   links = 0;
   broken = 0;
-  /** Where the live part began, and the newest event since. */
+  /** Where the live part began, the newest event since, and the history both are of. */
   start = null;
   top = null;
+  epoch = null;
   #newest = new Map();
   #seen = new Set();
   /** Below this a gap has told what is missing. */
@@ -27,12 +30,13 @@ export class Proof {
   event({ topic, cursor, prev, snapshot }) {
     const seq = seqOf(cursor);
     this.events += 1;
-    if (!snapshot) this.#rise(seq);
+    if (!snapshot) this.#rise(seq, epochOf(cursor));
     if (!snapshot && prev !== undefined) this.#link(topic, prev);
     this.#newest.set(topic, cursor);
   }
 
-  #rise(seq) {
+  #rise(seq, epoch) {
+    this.epoch = epoch;
     this.start ??= seq - 1;
     if (this.#seen.has(seq)) this.repeats += 1;
     else if (seq <= this.top) this.disorder += 1;
@@ -63,35 +67,30 @@ export class Proof {
   place(cursor) {
     this.start ??= seqOf(cursor);
   }
-
-  get holds() {
-    return this.broken + this.repeats + this.disorder + this.gaps === 0;
-  }
 }
 
 /** What all consumers together were given: what one has and another lacks, was lost on the way. */
 export class Ledger {
-  #given = new Map();
+  /** By epoch, by seq: who was given it. */
+  #epochs = new Map();
 
   add(consumer, cursor) {
+    const epoch = epochOf(cursor);
+    if (!this.#epochs.has(epoch)) this.#epochs.set(epoch, new Map());
+    if (this.#epochs.size > 2) this.#epochs.delete(this.#epochs.keys().next().value);
+    const events = this.#epochs.get(epoch);
     const seq = seqOf(cursor);
-    const given = this.#given.get(seq);
-    if (given) given.add(consumer);
-    else this.#given.set(seq, new Set([consumer]));
-    if (this.#given.size > REMEMBERED) this.#given.delete(this.#given.keys().next().value);
+    if (events.has(seq)) events.get(seq).add(consumer);
+    else events.set(seq, new Set([consumer]));
+    if (events.size > REMEMBERED) events.delete(events.keys().next().value);
   }
 
   /** How many events between its start and its newest one `consumer` was not given. */
-  lost(consumer, { start, top }) {
+  lost(consumer, { start, top, epoch }) {
     let lost = 0;
-    for (const [seq, given] of this.#given) {
+    for (const [seq, given] of this.#epochs.get(epoch) ?? []) {
       if (seq > start && seq <= top && !given.has(consumer)) lost += 1;
     }
     return lost;
-  }
-
-  /** After a new history has begun. */
-  clear() {
-    this.#given.clear();
   }
 }
