@@ -1,8 +1,6 @@
 //! A real, headless Chromium, driven by the WebDriver protocol (W3C) through its own driver.
 
 use std::{
-    io::{BufRead, BufReader, ErrorKind, Read, Write},
-    net::TcpStream,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -11,7 +9,7 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
-use crate::program::Program;
+use crate::{http::Request, program::Program};
 
 const DRIVERS: [&str; 2] = ["/usr/bin/chromedriver", "/usr/lib/chromium/chromedriver"];
 const BROWSERS: [&str; 2] = ["/usr/bin/chromium", "/usr/bin/chromium-browser"];
@@ -193,38 +191,16 @@ fn port(line: &str) -> Option<u16> {
 /// One command of the protocol: the `value` of its answer.
 fn send(port: u16, method: &str, path: &str, body: &Value) -> Result<Value, String> {
     let body = if body.is_null() { String::new() } else { body.to_string() };
-    let (status, answer) = exchange(port, method, path, &body).map_err(|error| error.to_string())?;
-    let mut answer: Value = serde_json::from_slice(&answer).map_err(|error| error.to_string())?;
-    match status.starts_with("HTTP/1.1 200") {
-        true => Ok(answer["value"].take()),
-        false => Err(answer["value"]["message"].to_string()),
+    let answer = Request {
+        method,
+        url: &format!("http://127.0.0.1:{port}{path}"),
+        content_type: "application/json",
+        body: &body,
+    };
+    let answer = answer.send().map_err(|error| error.to_string())?;
+    let mut value: Value = serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
+    match answer.status {
+        200 => Ok(value["value"].take()),
+        _ => Err(value["value"]["message"].to_string()),
     }
-}
-
-/// The status line and the body of an answer. It goes by `Content-Length`: the browser inherits the driver's socket,
-/// which therefore stays open.
-fn exchange(port: u16, method: &str, path: &str, body: &str) -> std::io::Result<(String, Vec<u8>)> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
-    stream.set_read_timeout(Some(PATIENCE + PATIENCE / 2))?;
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )?;
-    let mut answer = BufReader::new(stream);
-    let mut head = Vec::new();
-    while head.last().is_none_or(|line: &String| !line.trim_end().is_empty()) {
-        let mut line = String::new();
-        if answer.read_line(&mut line)? == 0 {
-            return Err(ErrorKind::UnexpectedEof.into());
-        }
-        head.push(line);
-    }
-    let length = head
-        .iter()
-        .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
-    let mut body = vec![0; length.unwrap_or(0)];
-    answer.read_exact(&mut body)?;
-    Ok((head.swap_remove(0), body))
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{browser::Browser, program::Program};
 
@@ -25,9 +25,74 @@ fn every_transport_is_cut_and_goes_on_with_nothing_lost_and_nothing_twice() {
     for panel in PANELS {
         holds(panel, &browser.read(&format!("{STATE}.{panel}")));
     }
-    assert_eq!(browser.read("document.getElementById('verdict').dataset.sound"), "true");
-    assert_eq!(browser.log(), serde_json::json!([]), "the console is clean");
+    assert_eq!(browser.read("document.querySelectorAll('.fault').length"), 0);
+    assert_eq!(browser.log(), json!([]), "the console is clean");
     assert!(dashboard.terminate().success());
+}
+
+/// The server's history is gone with it: every panel is told so, once, and goes on.
+#[test]
+fn every_transport_is_told_that_the_server_began_anew() {
+    let Some(browser) = Browser::start() else { return };
+    let dashboard = Program::start("dashboard", &["--listen", "127.0.0.1:0"]);
+    let url = dashboard.url();
+    browser.go(&url);
+    for panel in PANELS {
+        moves(&browser, panel);
+    }
+    assert!(dashboard.terminate().success());
+    let address = url.strip_prefix("http://").expect("it is plain HTTP");
+    let dashboard = Program::start("dashboard", &["--listen", address]);
+    assert_eq!(dashboard.url(), url);
+    for panel in PANELS {
+        let now = format!("{STATE}.{panel}");
+        browser.until(&format!("{now}.gaps === 1 && {now}.state === 'live'"), STATE);
+        let links = browser.read(&format!("{now}.links"));
+        browser.until(&format!("{now}.links >= {links} + 12"), STATE);
+        let state = browser.read(&now);
+        for fault in ["lost", "repeats", "broken", "disorder"] {
+            assert_eq!(state[fault], 0, "{panel}: {fault} in {state:#}");
+        }
+    }
+    assert!(dashboard.terminate().success());
+}
+
+/// The proof that the page shows is worth something only if it sees what it looks for.
+#[test]
+fn the_proof_notices_every_fault() {
+    let Some(browser) = Browser::start() else { return };
+    let dashboard = Program::start("dashboard", &["--listen", "127.0.0.1:0"]);
+    browser.go(&dashboard.url());
+    let sound = [(2, "1"), (3, "2"), (5, "3")];
+    assert_eq!(faults(&browser, &sound), json!([0, 0, 0, 3]));
+    assert_eq!(faults(&browser, &[(2, "1"), (5, "3")]), json!([1, 0, 0, 1]), "one was lost");
+    assert_eq!(faults(&browser, &[(2, "1"), (2, "1")]), json!([1, 1, 0, 1]), "one came twice");
+    assert_eq!(faults(&browser, &[(3, "1"), (2, "3")]), json!([0, 0, 1, 2]), "the order is wrong");
+    let lost = "import('/proof.js').then(({ Ledger }) => {
+        const ledger = new Ledger();
+        for (const seq of [2, 3, 4]) ledger.add('one', `e-${seq}`);
+        for (const seq of [2, 4]) ledger.add('other', `e-${seq}`);
+        const whole = { start: 1, top: 4, epoch: 'e' };
+        return [ledger.lost('one', whole), ledger.lost('other', whole), ledger.lost('other', { ...whole, start: 3 })];
+    })";
+    assert_eq!(browser.read(lost), json!([0, 1, 0]));
+}
+
+/// Broken links, repeats, disorder and sound links of one topic's events after place 1.
+fn faults(browser: &Browser, events: &[(u64, &str)]) -> Value {
+    let events: Vec<_> = events
+        .iter()
+        .map(|(seq, prev)| json!({"topic": "a", "cursor": format!("e-{seq}"), "prev": format!("e-{prev}")}))
+        .collect();
+    browser.read(&format!(
+        "import('/proof.js').then(({{ Proof }}) => {{
+            const proof = new Proof();
+            proof.place('e-1');
+            for (const event of {}) proof.event(event);
+            return [proof.broken, proof.repeats, proof.disorder, proof.links];
+        }})",
+        json!(events)
+    ))
 }
 
 /// Events beyond the snapshot arrive, and are chained.

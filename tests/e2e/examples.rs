@@ -1,6 +1,11 @@
 //! Every other example: it starts, says what it should, and ends well.
 
-use crate::program::Program;
+use std::{fs, io::Write};
+
+use crate::{
+    http::{json, publish},
+    program::Program,
+};
 
 #[test]
 fn hub_listens_and_drains() {
@@ -22,4 +27,44 @@ fn quickstart_prints_what_was_published() {
         assert_eq!(quickstart.line(), format!("quotes.AAPL b\"{price}\""));
     }
     assert!(quickstart.ended().success());
+}
+
+#[test]
+fn logtail_serves_what_is_written_to_the_file() {
+    let path = std::env::temp_dir().join(format!("pushpull-e2e-{}.log", std::process::id()));
+    fs::write(&path, "one\ntwo\n").expect("a temporary file can be written");
+    let file = path.to_str().expect("its path is text");
+    let logtail = Program::start("logtail", &[file, "--from-start", "--listen", "127.0.0.1:0"]);
+    let url = logtail.url();
+    assert_eq!(logtail.line(), format!("curl -N '{url}/sse?topic=log&start=earliest'"));
+
+    let mut file = fs::OpenOptions::new().append(true).open(&path).expect("it can be appended to");
+    file.write_all(b"three\n").expect("it can be written to");
+    let mut lines = Vec::new();
+    let mut from = "start=earliest".to_owned();
+    while lines.len() < 3 {
+        let page = json(&format!("{url}/longpoll?topic=log&{from}"));
+        let events = page["events"].as_array().expect("a page has events");
+        assert!(!events.is_empty(), "nothing more came after {lines:?}");
+        lines.extend(events.iter().map(|event| event["data"].clone()));
+        from = format!("after={}", page["cursor"].as_str().expect("a page has a cursor"));
+    }
+    assert_eq!(lines, ["one", "two", "three"]);
+    assert!(logtail.terminate().success());
+    fs::remove_file(path).expect("it can be removed");
+}
+
+#[test]
+fn scrape_prints_what_changed() {
+    let hub = Program::start("hub", &["--listen", "127.0.0.1:0"]);
+    let exporter = format!("{}/topics/exporter", hub.url());
+    publish(&exporter, "# HELP up whether it is\nup 1\nload 0.5\n");
+    let scrape = Program::start("scrape", &[&exporter, "--every", "0.05"]);
+    assert_eq!([scrape.line(), scrape.line()], ["+ load 0.5", "+ up 1"]);
+    publish(&exporter, "up 0\ncores 2\n");
+    assert_eq!([scrape.line(), scrape.line(), scrape.line()], ["+ cores 2", "  up 1 -> 0", "- load"]);
+
+    let mut once = Program::start("scrape", &[&exporter, "--times", "1"]);
+    assert_eq!([once.line(), once.line()], ["+ cores 2", "+ up 0"]);
+    assert!(once.ended().success());
 }

@@ -4,4 +4,5 @@ mod browser;
 mod chat;
 mod dashboard;
 mod examples;
+mod http;
 mod program;
