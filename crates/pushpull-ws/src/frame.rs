@@ -16,16 +16,16 @@ pub(crate) const CLOSE: OpCode = OpCode::Control(Control::Close);
 
 /// A whole frame. With a mask key it is a client's.
 pub(crate) fn encode(opcode: OpCode, payload: &[u8], mask: Option<[u8; 4]>) -> Bytes {
-    write(FrameHeader { is_final: true, opcode, mask, ..FrameHeader::default() }, payload)
+    write(&FrameHeader { is_final: true, opcode, mask, ..FrameHeader::default() }, payload)
 }
 
 /// A whole frame of a server whose payload is deflated (RFC 7692, 6.1).
 #[cfg(feature = "server")]
 pub(crate) fn encode_deflated(opcode: OpCode, payload: &[u8]) -> Bytes {
-    write(FrameHeader { is_final: true, rsv1: true, opcode, ..FrameHeader::default() }, payload)
+    write(&FrameHeader { is_final: true, rsv1: true, opcode, ..FrameHeader::default() }, payload)
 }
 
-fn write(header: FrameHeader, payload: &[u8]) -> Bytes {
+fn write(header: &FrameHeader, payload: &[u8]) -> Bytes {
     let length = payload.len() as u64;
     let mut frame = Vec::with_capacity(header.len(length) + payload.len());
     // Writing to a vector does not fail.

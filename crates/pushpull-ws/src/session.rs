@@ -147,7 +147,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
             session.attach(subscription, topics, unit, None);
         }
         if let Some(closing) = refused {
-            session.close(closing);
+            session.close(&closing);
         }
         session
     }
@@ -222,10 +222,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         if self.shape.mode == Mode::Json {
             self.tell_away(retry, cursor);
         }
-        self.close(Closing::new(close::AWAY, "unavailable").resuming(Some(retry), cursor));
+        self.close(&Closing::new(close::AWAY, "unavailable").resuming(Some(retry), cursor));
     }
 
-    fn close(&mut self, closing: Closing) {
+    fn close(&mut self, closing: &Closing) {
         tracing::debug!(code = closing.code, reason = %closing.reason, "closes a WebSocket");
         self.pump.send(CLOSE, &closing.payload());
         self.part(false);
@@ -244,10 +244,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         match due {
             Due::Ping => self.pump.send(PING, b""),
             Due::Heartbeat => self.is_beat_due = true,
-            Due::Silence => self.close(Closing::new(close::POLICY, "timeout")),
+            Due::Silence => self.close(&Closing::new(close::POLICY, "timeout")),
             Due::Expiry => {
                 let place = self.place();
-                self.close(Closing::new(close::UNAUTHENTICATED, "unauthenticated").resuming(None, place));
+                self.close(&Closing::new(close::UNAUTHENTICATED, "unauthenticated").resuming(None, place));
             }
             Due::Stall => {
                 tracing::debug!("a WebSocket's peer takes nothing");
@@ -276,7 +276,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
                 Poll::Ready(Ok(Some(message))) => self.take(message),
                 Poll::Ready(Ok(None)) => self.stage = Stage::Ended,
                 Poll::Ready(Err(fault)) => {
-                    self.close(Closing::new(fault.code, fault.reason));
+                    self.close(&Closing::new(fault.code, fault.reason));
                     self.stage = Stage::Parting { is_heard: true, is_shut: false };
                 }
             }
@@ -320,9 +320,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
             } else if self.is_draining {
                 let (retry, place) = (self.shared.gate.drain().retry_hint(), self.place());
                 self.leave(retry, place);
-            } else if self.pump.outbox.len() > REPLIES {
-                return moved;
-            } else if self.must_wait() {
+            } else if self.pump.outbox.len() > REPLIES || self.must_wait() {
                 return moved;
             } else if let Some(frame) = self.frames.pop_front() {
                 self.on_frame(frame);
@@ -434,12 +432,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         match retry {
             Some(retry) => self.leave(retry, cursor),
             None if self.is_gap_last => self.close_lagged(cursor),
-            None => self.close(Closing::new(close::NORMAL, "")),
+            None => self.close(&Closing::new(close::NORMAL, "")),
         }
     }
 
     fn close_lagged(&mut self, cursor: Option<Cursor>) {
-        self.close(Closing::new(close::LAGGED, "lagged").resuming(None, cursor));
+        self.close(&Closing::new(close::LAGGED, "lagged").resuming(None, cursor));
     }
 
     fn fail(&mut self, error: &ConsumeError) {
@@ -449,7 +447,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
             _ => None,
         };
         let place = self.place();
-        self.close(Closing::over(error.kind()).resuming(retry, place));
+        self.close(&Closing::over(error.kind()).resuming(retry, place));
     }
 
     fn send(&mut self, text: &str) {

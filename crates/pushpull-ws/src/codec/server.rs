@@ -113,10 +113,10 @@ type Parsed<T> = Result<T, NoFrame>;
 /// If any of them is no frame: then none of them counts.
 pub(crate) fn parse_client_frames(text: &[u8]) -> Parsed<Vec<ClientFrame>> {
     if text.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'[') {
-        return Ok(vec![parse_client_frame(serde_json::from_slice(text).map_err(|_| NoFrame)?)?]);
+        return Ok(vec![parse_client_frame(&serde_json::from_slice(text).map_err(|_| NoFrame)?)?]);
     }
     let frames: Vec<&RawValue> = serde_json::from_slice(text).map_err(|_| NoFrame)?;
-    frames.into_iter().map(|frame| parse_client_frame(members(frame)?)).collect()
+    frames.into_iter().map(|frame| parse_client_frame(&members(frame)?)).collect()
 }
 
 /// An object whose members are not looked into.
@@ -155,7 +155,7 @@ fn members(value: &RawValue) -> Parsed<Members<'_>> {
     serde_json::from_str(value.get()).map_err(|_| NoFrame)
 }
 
-fn parse_client_frame(frame: Members<'_>) -> Parsed<ClientFrame> {
+fn parse_client_frame(frame: &Members<'_>) -> Parsed<ClientFrame> {
     let [(kind, inner)] = &frame.0[..] else { return Err(NoFrame) };
     let mut inner = members(inner)?;
     let id = inner.take("id").map(parse_id).transpose()?.flatten();

@@ -27,18 +27,18 @@ impl Unit {
 impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
     pub(super) fn on_json(&mut self, message: &Message) {
         let Some(text) = text(message) else {
-            return self.close(Closing::new(close::UNSUPPORTED, "unsupported-media-type"));
+            return self.close(&Closing::new(close::UNSUPPORTED, "unsupported-media-type"));
         };
         match codec::parse_client_frames(text) {
             Ok(frames) => self.frames = frames.into(),
-            Err(codec::NoFrame) => self.close(Closing::new(close::BAD_REQUEST, "bad-request")),
+            Err(codec::NoFrame) => self.close(&Closing::new(close::BAD_REQUEST, "bad-request")),
         }
     }
 
     pub(super) fn on_frame(&mut self, ClientFrame { id, asked }: ClientFrame) {
         match asked {
             Asked::Subscribe { query, option } => match query {
-                Ok(query) => self.on_subscribe(id, &query, option),
+                Ok(query) => self.on_subscribe(id.as_ref(), &query, option),
                 Err(problem) => self.tell_error(id.as_ref(), &problem, None),
             },
             Asked::Unsubscribe(Ok(topics)) => self.on_unsubscribe(id, &topics),
@@ -56,19 +56,19 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         }
     }
 
-    fn on_subscribe(&mut self, id: Option<Id>, query: &Query, option: Option<String>) {
+    fn on_subscribe(&mut self, id: Option<&Id>, query: &Query, option: Option<String>) {
         let work = match (&self.subscription, option) {
-            (None, _) => query.subscribe(None).map(|request| self.shared.subscribe(id.clone(), request)),
+            (None, _) => query.subscribe(None).map(|request| self.shared.subscribe(id.cloned(), request)),
             (Some(_), Some(option)) => {
                 Err(Problem::invalid(option, "only the subscribe that begins a subscription may bear it"))
             }
             (Some(_), None) => {
-                query.subscribe(None).map(|request| self.shared.allow(id.clone(), request.topics))
+                query.subscribe(None).map(|request| self.shared.allow(id.cloned(), request.topics))
             }
         };
         match work {
             Ok(work) => self.work = Some(work),
-            Err(problem) => self.tell_error(id.as_ref(), &problem, None),
+            Err(problem) => self.tell_error(id, &problem, None),
         }
     }
 
@@ -147,7 +147,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         self.send(&codec::error(id, problem, outcome));
         if problem.kind() == ErrorKind::Unauthenticated {
             let place = self.place();
-            self.close(Closing::over(problem.kind()).resuming(None, place));
+            self.close(&Closing::over(problem.kind()).resuming(None, place));
         }
     }
 

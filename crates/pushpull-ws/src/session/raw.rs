@@ -28,6 +28,6 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
             Retry::After(delay) => Some(delay),
             _ => None,
         };
-        self.close(Closing::over(problem.kind()).resuming(retry, None));
+        self.close(&Closing::over(problem.kind()).resuming(retry, None));
     }
 }
