@@ -6,6 +6,7 @@ mod delivery;
 mod history;
 mod model;
 mod publish;
+mod race;
 mod retention;
 mod scenarios;
 mod snapshot;

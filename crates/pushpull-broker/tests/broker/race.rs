@@ -1,0 +1,96 @@
+//! Reading while another thread appends and evicts: nothing is lost in silence.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use pushpull_broker::{Broker, Retention};
+use pushpull_core::{
+    Batch, Bounds, Delivery, Message, Overflow, Producer as _, PushExt, Start, Subscribe, Subscription,
+    silent_waker,
+};
+
+use crate::asking;
+
+const BATCHES: u64 = 4000;
+
+/// Publishes batches of 1 to 7 messages, by turns to `a` and `b.x`.
+fn publish_all(broker: &Broker) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let topics = ["a".parse().unwrap(), "b.x".parse().unwrap()];
+    for n in 0..BATCHES {
+        let messages: Vec<_> = (0..=n % 7).map(|_| Message::text("x")).collect();
+        let context = pushpull_core::Context::default();
+        runtime.block_on(broker.publish(&context, &topics[n as usize % 2], &messages)).unwrap();
+    }
+}
+
+/// Up to where everything came or was told, and before which place gaps were told.
+#[derive(Default)]
+struct Known {
+    covered: u64,
+    lost_before: u64,
+}
+
+/// Takes what is there; `false` if there is nothing.
+fn take(subscription: &mut Subscription, known: &mut Known) -> bool {
+    let mut batch = Batch::default();
+    let mut cx = Context::from_waker(silent_waker());
+    let polled = subscription.poll_batch(&mut cx, Bounds::new(3, usize::MAX), &mut batch);
+    let Known { covered, lost_before } = known;
+    for delivery in &batch.deliveries {
+        match delivery {
+            Delivery::Event(event) => {
+                let seq = event.cursor().seq();
+                assert!(seq > *covered, "{seq} came again or out of order");
+                assert!(seq == *covered + 1 || seq <= *lost_before, "{covered} to {seq} in silence");
+                *covered = seq;
+            }
+            Delivery::Gap(gap) => {
+                *lost_before = gap.before.seq().max(*lost_before);
+                *covered = gap.cursor.seq().max(*covered);
+            }
+            _ => {}
+        }
+    }
+    matches!(polled, Poll::Ready(_))
+}
+
+/// All events are asked for, so every seq must come, or lie in a gap that was told before it.
+fn consume_all(broker: &Broker, request: Subscribe) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut subscription = runtime.block_on(broker.consume(request.from(Start::Latest))).unwrap();
+    let is_done = Arc::new(AtomicBool::new(false));
+    let publisher = std::thread::spawn({
+        let (broker, is_done) = (broker.clone(), is_done.clone());
+        move || {
+            publish_all(&broker);
+            is_done.store(true, Ordering::Release);
+        }
+    });
+    let mut known = Known::default();
+    loop {
+        let was_done = is_done.load(Ordering::Acquire);
+        if !take(&mut subscription, &mut known) && was_done {
+            break;
+        }
+    }
+    publisher.join().unwrap();
+    assert_eq!(known.covered, broker.place().seq());
+}
+
+#[test]
+fn what_an_append_evicts_under_a_reader_is_told() {
+    for messages in [1, 4] {
+        for asked in ["a b.x", "*  b.*", ">", "a b.>"] {
+            for overflow in [Overflow::Gap, Overflow::Latest] {
+                let broker = Broker::memory_with(Retention::default().with_messages(messages));
+                consume_all(&broker, asking(&asked.replace("  ", " ")).on_overflow(overflow));
+            }
+        }
+    }
+}
