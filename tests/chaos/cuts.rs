@@ -84,7 +84,7 @@ async fn survives(transport: Transport) {
     for reader in readers(&trial, &remote).await.expect("they come before the faults") {
         following.spawn(reader.follow(told.clone()));
     }
-    if transport == Transport::Sse {
+    if matches!(transport, Transport::Ws | Transport::Sse) {
         // A poll's answer may grow beyond any number of bytes while it is cut again and again.
         world.proxy.cut_after(Cuts::within(1..=64 * 1024));
     }
@@ -96,6 +96,11 @@ async fn survives(transport: Transport) {
         trial.keep(reader.expect("no panic").unwrap_or_else(|failure| panic!("seed {seed}: {failure}")));
     }
     judge(&trial, seed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ws_survives_cuts() {
+    survives(Transport::Ws).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -93,3 +93,8 @@ async fn a_stalled_subscriber_takes_nothing_from_the_others() {
 async fn a_stalled_sse_stream_takes_nothing_from_the_others() {
     stalls(Transport::Sse).await.expect("nothing fails");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stalled_websocket_takes_nothing_from_the_others() {
+    stalls(Transport::Ws).await.expect("nothing fails");
+}

@@ -36,6 +36,7 @@ macro_rules! transports {
 transports! {
     broker Broker
     broker_pull BrokerPull
+    ws Ws
     sse Sse
     longpoll Longpoll
     http_poll HttpPoll

@@ -14,11 +14,13 @@ use pushpull_http::{Body, Gate, Incomings, Paths, Route, TopicService};
 use pushpull_http_poll::PollService;
 use pushpull_longpoll::LongpollService;
 use pushpull_sse::SseService;
+use pushpull_ws::WsService;
 use tower_service::Service;
 
 /// Leads a request to its server half.
 #[derive(Clone)]
 pub(crate) struct Router {
+    ws: WsService,
     sse: SseService,
     longpoll: LongpollService,
     poll: PollService,
@@ -29,6 +31,7 @@ impl Router {
     pub(crate) fn new(broker: &Broker, gate: &Gate) -> Self {
         let source = Arc::new(broker.clone());
         Self {
+            ws: WsService::new(source.clone(), gate.clone()).with_producer(source.clone()),
             sse: SseService::new(source.clone(), gate.clone()),
             longpoll: LongpollService::new(source.clone(), gate.clone()),
             poll: PollService::new(source.clone(), gate.clone()),
@@ -48,6 +51,7 @@ impl Service<Incomings> for Router {
 
     fn call(&mut self, request: Incomings) -> Self::Future {
         match Paths::default().route(request.uri().path()) {
+            Some(Route::Ws) => Box::pin(self.ws.call(request)),
             Some(Route::Sse) => Box::pin(self.sse.call(request)),
             Some(Route::Longpoll) => Box::pin(self.longpoll.call(request)),
             Some(Route::Poll) => Box::pin(self.poll.call(request)),

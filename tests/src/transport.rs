@@ -12,6 +12,7 @@ use pushpull_http_poll::HttpPollClient;
 use pushpull_longpoll::LongpollClient;
 use pushpull_sse::SseClient;
 use pushpull_testkit::{Capabilities, Capability, Harness};
+use pushpull_ws::WsClient;
 
 use crate::World;
 
@@ -22,6 +23,8 @@ pub enum Transport {
     Broker,
     /// In process, pulled.
     BrokerPull,
+    /// WebSocket.
+    Ws,
     /// Server-Sent Events.
     Sse,
     /// Long polling.
@@ -32,16 +35,15 @@ pub enum Transport {
 
 impl Transport {
     /// Every transport there is.
-    pub const ALL: &[Self] = &[Self::Broker, Self::BrokerPull, Self::Sse, Self::Longpoll, Self::HttpPoll];
-
-    /// Those that have connections.
-    pub const REMOTE: &[Self] = &[Self::Sse, Self::Longpoll, Self::HttpPoll];
+    pub const ALL: &[Self] =
+        &[Self::Broker, Self::BrokerPull, Self::Ws, Self::Sse, Self::Longpoll, Self::HttpPoll];
 
     /// The name of its tests.
     pub fn name(self) -> &'static str {
         match self {
             Self::Broker => "broker",
             Self::BrokerPull => "broker_pull",
+            Self::Ws => "ws",
             Self::Sse => "sse",
             Self::Longpoll => "longpoll",
             Self::HttpPoll => "http_poll",
@@ -54,7 +56,7 @@ impl Transport {
         match self {
             Self::Broker => all.with(OverflowLatest),
             Self::BrokerPull => all.with(Heartbeat),
-            Self::Sse => all.with(Cut).with(Heartbeat).with(OverflowLatest),
+            Self::Ws | Self::Sse => all.with(Cut).with(Heartbeat).with(OverflowLatest),
             Self::Longpoll | Self::HttpPoll => all.with(Cut).with(Heartbeat),
         }
     }
@@ -72,6 +74,7 @@ pub struct TransportHarness {
 enum Client {
     Broker(Broker),
     Pull(Arc<Broker>),
+    Ws(WsClient),
     Sse(SseClient),
     Longpoll(LongpollClient),
     HttpPoll(HttpPollClient),
@@ -94,6 +97,7 @@ impl TransportHarness {
         let client = match transport {
             Transport::Broker => Client::Broker(world.broker.clone()),
             Transport::BrokerPull => Client::Pull(Arc::new(world.broker.clone())),
+            Transport::Ws => Client::Ws(WsClient::new(url).expect(valid).with_backoff(backoff())),
             Transport::Sse => Client::Sse(SseClient::new(url).expect(valid).with_backoff(backoff())),
             Transport::Longpoll => {
                 let schedule = quick(Schedule::long_poll(Duration::from_secs(1)));
@@ -110,6 +114,7 @@ impl TransportHarness {
         match &self.client {
             Client::Broker(broker) => broker,
             Client::Pull(broker) => broker,
+            Client::Ws(client) => client,
             Client::Sse(client) => client,
             Client::Longpoll(client) => client,
             Client::HttpPoll(client) => client,
@@ -143,6 +148,7 @@ impl Harness for TransportHarness {
                 let schedule = quick(Schedule::every(Duration::from_millis(5)));
                 Ok(Polling::start(broker.clone(), cx, &request, schedule))
             }
+            Client::Ws(client) => client.subscribe(&cx, request).await,
             Client::Sse(client) => client.subscribe(&cx, request).await,
             Client::Longpoll(client) => client.subscribe(&cx, request).await,
             Client::HttpPoll(client) => client.subscribe(&cx, request).await,
