@@ -2,11 +2,13 @@
 
 mod clock;
 mod command;
+mod commands;
+mod deliver;
 mod json;
+mod part;
 mod raw;
 
 use std::{
-    cell::Cell,
     collections::VecDeque,
     fmt,
     future::{Future, poll_fn},
@@ -17,37 +19,27 @@ use std::{
 };
 
 use bytes::Bytes;
-use pushpull_core::{Batch, Bounds, ConsumeError, Cursor, Delivery, Link, Retry, Subscription, Topics};
-use pushpull_http::{ConnectionGuard, Transport};
+use pushpull_core::{Cursor, Subscription, Topics};
+use pushpull_http::ConnectionGuard;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     close::{self, Closing},
-    codec::server::{Asked, ClientFrame, Id, Shape, event_frame},
+    codec::server::{ClientFrame, Id, Shape},
     decoder::{Decoder, Message, Side},
     frame::{CLOSE, PING, TEXT},
     handshake::Mode,
     pump::Pump,
 };
 use clock::{Clock, Due};
-use command::{Done, Work};
+use command::Work;
 
 pub(crate) use command::Shared;
 
-/// Taken at once. A peer that stalls costs at most this much beside its place: the rest of what was being written.
-const BOUNDS: Bounds = Bounds::new(256, 64 * 1024);
 /// Rounds of work before other tasks have their turn.
 const ROUNDS: usize = 16;
 /// Messages read ahead of the one that is being worked on, so that pings behind it are answered.
 const AHEAD: usize = 64;
-/// Frames that may wait to be written before further commands are held back.
-const REPLIES: usize = 512;
-
-thread_local! {
-    // Lent to the connection that is being polled, so that an idle one holds no room for deliveries.
-    static BATCH: Cell<Batch> = Cell::default();
-}
-
 /// How a connection begins.
 pub(crate) struct Opening {
     pub(crate) shape: Shape,
@@ -309,147 +301,6 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         }
     }
 
-    /// Takes up commands one after another, each when the one before is done.
-    fn poll_commands(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut moved = false;
-        while self.stage == Stage::Running {
-            if let Some(work) = &mut self.work {
-                let Poll::Ready(done) = work.as_mut().poll(cx) else { return moved };
-                self.work = None;
-                self.on_done(done);
-            } else if self.is_draining {
-                let (retry, place) = (self.shared.gate.drain().retry_hint(), self.place());
-                self.leave(retry, place);
-            } else if self.pump.outbox.len() > REPLIES || self.must_wait() {
-                return moved;
-            } else if let Some(frame) = self.frames.pop_front() {
-                self.on_frame(frame);
-            } else if let Some(message) = self.ahead.pop_front() {
-                self.on_message(message);
-            } else {
-                return moved;
-            }
-            moved = true;
-        }
-        moved
-    }
-
-    /// Whether the next frame's answer would come before the first word of the subscription.
-    fn must_wait(&self) -> bool {
-        let is_publish = self.frames.front().is_none_or(|frame| matches!(frame.asked, Asked::Publish(_)));
-        self.first_word.is_some() && !self.is_in_snapshot && !is_publish
-    }
-
-    fn on_message(&mut self, message: Message) {
-        let (Message::Text(payload) | Message::Binary(payload)) = &message else { return };
-        self.ahead_bytes -= payload.len();
-        if self.ahead.is_empty() {
-            self.ahead = VecDeque::new();
-        }
-        match self.shape.mode {
-            Mode::Raw => self.publish_raw(message),
-            Mode::Json => self.on_json(&message),
-        }
-    }
-
-    fn on_done(&mut self, done: Done) {
-        match self.shape.mode {
-            Mode::Raw => self.on_raw_done(done),
-            Mode::Json => self.on_json_done(done),
-        }
-    }
-
-    /// Takes what is ready once all before it is written: who does not read owns no queue.
-    fn poll_deliveries(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.stage != Stage::Running || !self.pump.outbox.is_empty() {
-            return false;
-        }
-        let Some(subscription) = &mut self.subscription else { return false };
-        let mut batch = BATCH.take();
-        batch.clear();
-        let polled = subscription.poll_batch(cx, BOUNDS, &mut batch);
-        let moved = polled.is_ready();
-        if let Poll::Ready(polled) = polled {
-            self.write(&batch.deliveries, polled);
-        }
-        batch.clear();
-        BATCH.set(batch);
-        moved
-    }
-
-    fn write(&mut self, deliveries: &[Delivery], polled: Option<Result<(), ConsumeError>>) {
-        let metrics = self.shared.gate.metrics().clone();
-        let events = deliveries.iter().filter(|delivery| matches!(delivery, Delivery::Event(_))).count();
-        metrics.delivered(Transport::Ws, events as u64);
-        for delivery in deliveries {
-            if let Delivery::Gap(gap) = delivery {
-                metrics.gap(gap.reason);
-            }
-            self.write_one(delivery);
-            if self.stage != Stage::Running {
-                return;
-            }
-        }
-        if let Some(subscription) = &self.subscription {
-            let conflated = subscription.conflated();
-            metrics.conflated(conflated.saturating_sub(self.conflated));
-            self.conflated = conflated;
-        }
-        match polled {
-            Some(Ok(())) => {}
-            Some(Err(error)) => self.fail(&error),
-            None => self.end(None, self.place()),
-        }
-    }
-
-    fn write_one(&mut self, delivery: &Delivery) {
-        match delivery {
-            Delivery::Event(event) => {
-                self.is_gap_last = false;
-                self.pump.outbox.push(event_frame(event, self.shape));
-            }
-            Delivery::Gap(gap) => {
-                self.is_gap_last = true;
-                match self.shape.mode {
-                    Mode::Raw => self.close_lagged(Some(gap.cursor)),
-                    Mode::Json => self.send(&pushpull_http::json::gap_json(gap)),
-                }
-            }
-            Delivery::Place(place) => {
-                self.is_in_snapshot = false;
-                self.tell_place(*place);
-            }
-            Delivery::Link(Link::Ended { retry, cursor }) => {
-                let cursor = cursor.or_else(|| self.place());
-                self.end(*retry, cursor);
-            }
-            _ => {}
-        }
-    }
-
-    /// The source ended the subscription.
-    fn end(&mut self, retry: Option<Duration>, cursor: Option<Cursor>) {
-        match retry {
-            Some(retry) => self.leave(retry, cursor),
-            None if self.is_gap_last => self.close_lagged(cursor),
-            None => self.close(&Closing::new(close::NORMAL, "")),
-        }
-    }
-
-    fn close_lagged(&mut self, cursor: Option<Cursor>) {
-        self.close(&Closing::new(close::LAGGED, "lagged").resuming(None, cursor));
-    }
-
-    fn fail(&mut self, error: &ConsumeError) {
-        tracing::debug!(%error, "a subscription failed");
-        let retry = match error.retry() {
-            Retry::After(delay) => Some(delay),
-            _ => None,
-        };
-        let place = self.place();
-        self.close(&Closing::over(error.kind()).resuming(retry, place));
-    }
-
     fn send(&mut self, text: &str) {
         self.pump.send(TEXT, text.as_bytes());
     }
@@ -462,33 +313,6 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
             self.stage = Stage::Ended;
         }
         progress
-    }
-
-    /// Waits for the peer's close frame, says that nothing more is written, and reads until the peer is gone too: a
-    /// socket closed with unread bytes would be reset, and the last frames with it.
-    fn poll_parting(&mut self, cx: &mut Context<'_>) -> bool {
-        let Stage::Parting { is_heard, is_shut } = &mut self.stage else { return false };
-        let mut moved = false;
-        while !*is_heard {
-            match self.pump.poll_message(cx) {
-                Poll::Pending => break,
-                Poll::Ready(Ok(Some(Message::Close(_)) | None) | Err(_)) => *is_heard = true,
-                Poll::Ready(Ok(Some(_))) => {}
-            }
-            moved = true;
-        }
-        let mut is_gone = *is_heard && self.pump.poll_discard(cx).is_ready();
-        if *is_heard && !*is_shut && self.pump.outbox.is_empty() {
-            match self.pump.poll_shutdown(cx) {
-                Poll::Ready(Ok(())) => (*is_shut, moved) = (true, true),
-                Poll::Ready(Err(_)) => is_gone = true,
-                Poll::Pending => {}
-            }
-        }
-        if is_gone && self.pump.outbox.is_empty() {
-            self.stage = Stage::Ended;
-        }
-        moved
     }
 }
 
