@@ -26,6 +26,8 @@ pub(crate) struct Outbox {
     is_begun: bool,
     /// The answer to the newest ping: an older one need not be answered (RFC 6455, 5.5.3).
     pong: Option<Bytes>,
+    /// Where the last answer stands while it waits: a flood of pings must not make the queue grow.
+    pong_at: Option<usize>,
     /// Whether the stream may hold bytes that it was given.
     is_unflushed: bool,
 }
@@ -63,9 +65,7 @@ impl Outbox {
         progress: &mut bool,
     ) -> Poll<io::Result<()>> {
         loop {
-            if let Some(pong) = self.pong.take() {
-                self.frames.insert(usize::from(self.is_begun), pong);
-            }
+            self.place_pong();
             if self.frames.is_empty() {
                 break;
             }
@@ -82,6 +82,16 @@ impl Outbox {
             self.is_unflushed = false;
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn place_pong(&mut self) {
+        if self.pong_at.is_none()
+            && let Some(pong) = self.pong.take()
+        {
+            let at = usize::from(self.is_begun);
+            self.frames.insert(at, pong);
+            self.pong_at = Some(at);
+        }
     }
 
     fn poll_write_some(
@@ -116,6 +126,7 @@ impl Outbox {
             let mut joined = BytesMut::with_capacity(self.frames.iter().take(count).map(Bytes::len).sum());
             self.frames.drain(..count).for_each(|frame| joined.extend_from_slice(&frame));
             self.frames.push_front(joined.freeze());
+            self.pong_at = self.pong_at.map(|_| 0);
         }
     }
 
@@ -129,6 +140,7 @@ impl Outbox {
             written -= frame.len();
             self.frames.pop_front();
             self.is_begun = false;
+            self.pong_at = self.pong_at.and_then(|at| at.checked_sub(1));
         }
         if self.frames.capacity() > KEPT {
             self.frames = VecDeque::new();
@@ -186,6 +198,20 @@ mod tests {
         fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
             Poll::Ready(Ok(()))
         }
+    }
+
+    #[test]
+    fn a_flood_of_pings_waits_as_two_answers() {
+        let mut outbox = Outbox::default();
+        let mut io = Narrow { room: vec![0; 1000].into(), is_vectored: true, written: Vec::new() };
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        for n in 0..1000u16 {
+            outbox.pong(n.to_be_bytes().to_vec().into());
+            assert!(outbox.poll_write(&mut io, &mut cx, &mut false).is_pending());
+            assert!(outbox.frames.len() <= 1);
+        }
+        assert!(outbox.poll_write(&mut io, &mut cx, &mut false).is_ready());
+        assert_eq!(io.written, [0, 0, 3, 231], "the first, and the newest");
     }
 
     proptest! {

@@ -13,7 +13,7 @@ use http::{Request, Response, header::ORIGIN, request::Parts};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::{rt::TokioIo, server::conn::auto};
 use pushpull_core::{Context, ErrorKind, Problem, Producer, Push};
-use pushpull_http::{Body, Entry, Gate, RefusalKind, Rejection, problem::problem_response};
+use pushpull_http::{Body, Entry, Format, Gate, RefusalKind, Rejection, problem::problem_response};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
@@ -72,7 +72,7 @@ impl WsService {
             // Another method than a handshake's, which the gate answers; or a server that cannot upgrade.
             return entered.map_or_else(|refusal| refusal.into_response(), |_| cannot_upgrade());
         };
-        let shape = Shape { mode: handshake.mode, deflate: handshake.deflate };
+        let shape = Shape { mode: handshake.mode, format: Format::Json, deflate: handshake.deflate };
         let opened = match entered {
             Ok(entry) => self.open(entry, shape).await,
             Err(refusal) => {
@@ -92,8 +92,13 @@ impl WsService {
 
     /// Opens what the query asks for, if it asks for anything. The error says whether a browser may be told by a close
     /// code.
-    async fn open(&self, mut entry: Entry, shape: Shape) -> Result<Opening, (Problem, bool, Response<Body>)> {
+    async fn open(
+        &self,
+        mut entry: Entry,
+        mut shape: Shape,
+    ) -> Result<Opening, (Problem, bool, Response<Body>)> {
         let mut subscribed = None;
+        shape.format = entry.query.format();
         if let Some(topics) = entry.query.topics.clone() {
             let opened = match entry.query.subscribe(None) {
                 Ok(wanted) => {
@@ -142,14 +147,14 @@ fn cannot_upgrade() -> Response<Body> {
 
 async fn serve(on_upgrade: OnUpgrade, opening: Opening) {
     match tokio::time::timeout(HANDOVER, on_upgrade).await {
-        Ok(Ok(upgraded)) => run(upgraded, opening).await,
+        Ok(Ok(upgraded)) => run(upgraded, opening),
         Ok(Err(error)) => tracing::debug!(%error, "a connection was not handed over"),
         Err(_) => tracing::debug!("a connection was not handed over in time"),
     }
 }
 
 /// Takes the socket itself where it is one, so that hyper's buffers go.
-async fn run(upgraded: Upgraded, opening: Opening) {
+fn run(upgraded: Upgraded, opening: Opening) {
     let socket = match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => Ok((parts.io, parts.read_buf)),
         Err(upgraded) => match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
@@ -157,16 +162,16 @@ async fn run(upgraded: Upgraded, opening: Opening) {
             Err(upgraded) => Err(upgraded),
         },
     };
-    // Boxed apart: a task is as large as the largest of what it may become.
+    // A task of its own, which has no room for what came before.
     match socket {
         Ok((io, early)) => {
             let stream = io.into_inner();
             let _ = stream.set_nodelay(true);
-            let session = Session::new(stream, &early, opening);
-            drop(early);
-            Box::pin(session.run()).await;
+            tokio::spawn(Session::new(stream, &early, opening));
         }
-        Err(upgraded) => Box::pin(Session::new(TokioIo::new(upgraded), b"", opening).run()).await,
+        Err(upgraded) => {
+            tokio::spawn(Session::new(TokioIo::new(upgraded), b"", opening));
+        }
     }
 }
 

@@ -11,7 +11,7 @@ mod raw;
 use std::{
     collections::VecDeque,
     fmt,
-    future::{Future, poll_fn},
+    future::Future,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -26,7 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::{
     close::{self, Closing},
     codec::server::{ClientFrame, Id, Shape},
-    decoder::{Decoder, Message, Side},
+    decoder::{Decoder, Fault, Message, Side},
     frame::{CLOSE, PING, TEXT},
     handshake::Mode,
     pump::Pump,
@@ -84,7 +84,17 @@ pub(crate) struct Session<I> {
     ahead_bytes: usize,
     frames: VecDeque<ClientFrame>,
     work: Option<Work>,
+    /// The peer's last word, which counts once all it said before is done.
+    last: Option<Last>,
     _guard: Option<ConnectionGuard>,
+}
+
+/// What a peer said last.
+#[derive(Debug)]
+enum Last {
+    Close(Option<Closing>),
+    Fault(Fault),
+    End,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +142,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
             ahead_bytes: 0,
             frames: VecDeque::new(),
             work: None,
+            last: None,
             _guard: guard,
             shared: Arc::new(shared),
         };
@@ -144,12 +155,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         session
     }
 
-    /// Serves it to its end.
-    pub(crate) async fn run(mut self) {
-        poll_fn(|cx| self.poll(cx)).await;
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_rounds(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..ROUNDS {
             self.poll_drain(cx);
             while self.stage != Stage::Ended
@@ -262,15 +268,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        while self.stage == Stage::Running && self.ahead.len() < AHEAD && !self.is_ahead_full() {
+        while self.last.is_none() && !self.is_ahead_full() {
             match self.pump.poll_message(cx) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(Some(message))) => self.take(message),
-                Poll::Ready(Ok(None)) => self.stage = Stage::Ended,
-                Poll::Ready(Err(fault)) => {
-                    self.close(&Closing::new(fault.code, fault.reason));
-                    self.stage = Stage::Parting { is_heard: true, is_shut: false };
-                }
+                Poll::Ready(Ok(None)) => self.last = Some(Last::End),
+                Poll::Ready(Err(fault)) => self.last = Some(Last::Fault(fault)),
             }
             moved = true;
         }
@@ -288,16 +291,27 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         match message {
             Message::Ping(payload) => self.pump.send_pong(&payload),
             Message::Pong => {}
-            Message::Close(closing) => {
+            Message::Close(closing) => self.last = Some(Last::Close(closing)),
+            Message::Text(ref payload) | Message::Binary(ref payload) => {
+                self.ahead_bytes += payload.len();
+                self.ahead.push_back(message);
+            }
+        }
+    }
+
+    fn on_last(&mut self, last: Last) {
+        match last {
+            Last::Close(closing) => {
                 // The same code back (RFC 6455, 5.5.1).
                 let code = closing.map(|closing| Closing::new(closing.code, "").payload());
                 self.pump.send(CLOSE, &code.unwrap_or_default());
                 self.part(true);
             }
-            Message::Text(ref payload) | Message::Binary(ref payload) => {
-                self.ahead_bytes += payload.len();
-                self.ahead.push_back(message);
+            Last::Fault(fault) => {
+                self.close(&Closing::new(fault.code, fault.reason));
+                self.stage = Stage::Parting { is_heard: true, is_shut: false };
             }
+            Last::End => self.stage = Stage::Ended,
         }
     }
 
@@ -313,6 +327,15 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
             self.stage = Stage::Ended;
         }
         progress
+    }
+}
+
+/// Serves it to its end. A future by itself: a task that is no larger than the connection.
+impl<I: AsyncRead + AsyncWrite + Unpin> Future for Session<I> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_rounds(cx)
     }
 }
 

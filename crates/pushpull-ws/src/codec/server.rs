@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt, time::Duration};
 use bytes::Bytes;
 use pushpull_core::{Cursor, Event, FormatKey, Message, Outcome, PayloadKind, Problem, Topic, Topics};
 use pushpull_http::{
-    Endpoint, Query,
+    Endpoint, Format, Query,
     json::{event_json, parse_payload},
     problem::{problem_json, publish_status, status},
 };
@@ -44,18 +44,19 @@ const PARAMETERS: [&str; 13] = [
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     pub(crate) mode: Mode,
+    pub(crate) format: Format,
     pub(crate) deflate: bool,
 }
 
 /// An event's frame: made once, shared by all whose frames look alike.
 pub(crate) fn event_frame(event: &Event, shape: Shape) -> Bytes {
-    match (shape.mode, shape.deflate) {
-        (Mode::Raw, false) => event.encoded(&RAW, raw),
-        (Mode::Json, false) => event.encoded(&JSON, json),
-        (Mode::Raw, true) => event.encoded(&RAW_DEFLATED, |event| {
+    match (shape.format, shape.deflate) {
+        (Format::Raw, false) => event.encoded(&RAW, raw),
+        (_, false) => event.encoded(&JSON, json),
+        (Format::Raw, true) => event.encoded(&RAW_DEFLATED, |event| {
             deflated(opcode(event), event.payload()).unwrap_or_else(|| event.encoded(&RAW, raw))
         }),
-        (Mode::Json, true) => event.encoded(&JSON_DEFLATED, |event| {
+        (_, true) => event.encoded(&JSON_DEFLATED, |event| {
             deflated(TEXT, &event_json(event)).unwrap_or_else(|| event.encoded(&JSON, json))
         }),
     }

@@ -31,6 +31,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
                 self.on_frame(frame);
             } else if let Some(message) = self.ahead.pop_front() {
                 self.on_message(message);
+            } else if let Some(last) = self.last.take() {
+                self.on_last(last);
             } else {
                 return moved;
             }

@@ -1,10 +1,11 @@
 //! Raw mode.
 
 use pushpull_broker::{Broker, Retention};
-use pushpull_core::{Message, ProducerExt, Pull, Start};
-use pushpull_http::Gate;
+use pushpull_core::{Context, ErrorKind, Fetch, Message, Problem, ProducerExt, Pull, Start, Topics};
+use pushpull_http::{Action, Authorizer, Gate};
+use tokio::io::AsyncWriteExt;
 
-use crate::peer::{BINARY, PING, PONG, Peer, Server, TEXT, publish, within};
+use crate::peer::{BINARY, PING, PONG, Peer, Server, TEXT, frame, publish, within};
 
 #[tokio::test]
 async fn each_event_is_one_message_of_its_kind() {
@@ -36,9 +37,8 @@ async fn a_data_message_is_published() {
     assert_eq!(peer.text().await, "mine");
     peer.send(BINARY, [1, 2]).await;
     assert_eq!(peer.frame().await, Some((0x80 | BINARY, vec![1, 2])));
-    let fetch =
-        pushpull_core::Fetch::new(pushpull_core::Topics::only(&"a".parse().unwrap())).from(Start::Earliest);
-    let batch = within(broker.fetch(&pushpull_core::Context::default(), fetch)).await.unwrap();
+    let fetch = Fetch::new(Topics::only(&"a".parse().unwrap())).from(Start::Earliest);
+    let batch = within(broker.fetch(&Context::default(), fetch)).await.unwrap();
     let types: Vec<_> = batch
         .deliveries
         .into_iter()
@@ -59,4 +59,68 @@ async fn any_gap_closes_it() {
     assert_eq!(peer.closed().await, (4409, format!("lagged cursor={epoch}-1")));
     let mut fresh = Peer::raw(&server, &format!("topic=a&after={epoch}-2")).await;
     assert_eq!((fresh.text().await, fresh.text().await), ("3".into(), "4".into()));
+}
+
+#[tokio::test]
+async fn what_was_sent_before_a_close_or_the_end_is_published() {
+    let broker = Broker::memory();
+    let server = Server::start(&broker, Gate::open()).await;
+    let mut watcher = Peer::raw(&server, "topic=a").await;
+    let mut closing = Peer::raw(&server, "topic=a").await;
+    closing.bytes(&[frame(0x81, b"1"), frame(0x81, b"2"), frame(0x88, b"\x03\xe8")].concat()).await;
+    let mut ending = Peer::raw(&server, "topic=a").await;
+    ending.bytes(&[frame(0x81, b"3"), frame(0x81, b"4")].concat()).await;
+    ending.io.shutdown().await.unwrap();
+    let mut failing = Peer::raw(&server, "topic=a").await;
+    failing.bytes(&[frame(0x81, b"5"), frame(0x8f, b"")].concat()).await;
+    let mut told = Vec::new();
+    for _ in 0..5 {
+        told.push(watcher.text().await);
+    }
+    told.sort();
+    assert_eq!(told, ["1", "2", "3", "4", "5"]);
+}
+
+#[tokio::test]
+async fn events_come_as_json_where_the_query_asks_for_it() {
+    let broker = Broker::memory();
+    let server = Server::start(&broker, Gate::open()).await;
+    let mut peer = Peer::raw(&server, "topic=a&format=json").await;
+    let cursor = publish(&broker, "a", &["x"]).await;
+    let event = peer.value().await;
+    assert_eq!((&event["cursor"], &event["data"]), (&cursor.to_string().into(), &"x".into()));
+}
+
+#[tokio::test]
+async fn who_may_not_publish_is_closed() {
+    let broker = Broker::memory();
+    let gate = Gate::builder().with_authorizer(Readers).build().unwrap();
+    let server = Server::start(&broker, gate).await;
+    let mut peer = Peer::raw(&server, "topic=a").await;
+    peer.say("x").await;
+    assert_eq!(peer.closed().await, (4403, "forbidden".to_owned()));
+    let mut peer = Peer::json(&server, "topic=a").await;
+    peer.value().await;
+    peer.say(r#"{"publish":{"id":1,"topic":"a","data":1}}"#).await;
+    let told = peer.value().await;
+    assert_eq!((&told["error"]["id"], &told["error"]["status"]), (&1.into(), &403.into()));
+    peer.say(r#"{"subscribe":{"id":2,"topics":["b"]}}"#).await;
+    assert_eq!(peer.value().await["error"]["status"], 403, "and the connection goes on");
+    assert_eq!(broker.place().seq(), 0);
+}
+
+/// Everybody may read `a`, nobody anything else.
+struct Readers;
+
+#[async_trait::async_trait]
+impl Authorizer for Readers {
+    async fn identify(&self, _: Option<&str>, cx: Context) -> Result<Context, Problem> {
+        Ok(cx)
+    }
+    async fn authorize(&self, _: &Context, action: Action<'_>) -> Result<(), Problem> {
+        match action.to_string() == "subscribe to a" {
+            true => Ok(()),
+            false => Err(Problem::new(ErrorKind::Forbidden, "no")),
+        }
+    }
 }
