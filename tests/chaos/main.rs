@@ -1,6 +1,7 @@
 //! Faults under load. Each scenario is bounded to well under a minute, and judged by the history checker.
 
 mod cuts;
+mod half_open;
 mod isolation;
 
 use std::time::Duration;

@@ -85,8 +85,11 @@ fn backoff() -> Backoff {
     Backoff::new(Duration::from_millis(2), Duration::from_millis(4), Duration::from_millis(20))
 }
 
+/// After how long without a byte a connection counts as dead: many keep-alives.
+const SILENCE: Duration = Duration::from_secs(2);
+
 fn quick(mut schedule: Schedule) -> Schedule {
-    schedule.backoff = backoff();
+    (schedule.backoff, schedule.deadline) = (backoff(), SILENCE);
     schedule
 }
 
@@ -97,8 +100,12 @@ impl TransportHarness {
         let client = match transport {
             Transport::Broker => Client::Broker(world.broker.clone()),
             Transport::BrokerPull => Client::Pull(Arc::new(world.broker.clone())),
-            Transport::Ws => Client::Ws(WsClient::new(url).expect(valid).with_backoff(backoff())),
-            Transport::Sse => Client::Sse(SseClient::new(url).expect(valid).with_backoff(backoff())),
+            Transport::Ws => {
+                Client::Ws(WsClient::new(url).expect(valid).with_backoff(backoff()).with_silence(SILENCE))
+            }
+            Transport::Sse => {
+                Client::Sse(SseClient::new(url).expect(valid).with_backoff(backoff()).with_silence(SILENCE))
+            }
             Transport::Longpoll => {
                 let schedule = quick(Schedule::long_poll(Duration::from_secs(1)));
                 Client::Longpoll(LongpollClient::new(url).expect(valid).with_schedule(schedule))

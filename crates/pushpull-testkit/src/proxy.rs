@@ -65,7 +65,8 @@ pub enum Flow {
     Delay(Duration),
     /// They are not read: either side feels it by its full buffers.
     Stall,
-    /// They vanish, and no side is told: what a half-open connection is to both.
+    /// They vanish, and no side is told: what a half-open connection is to both. A connection that lost bytes stays
+    /// silent for good, whatever flow follows.
     Swallow,
 }
 

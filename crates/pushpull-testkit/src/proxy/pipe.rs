@@ -55,6 +55,8 @@ async fn copy(
     limit: u64,
 ) -> Ended {
     let mut left = limit;
+    // TCP loses no bytes from its middle: what follows swallowed ones must not come either.
+    let mut is_half_open = false;
     let mut buffer = vec![0; CHUNK];
     loop {
         if flow.wait_for(|flow| *flow != Flow::Stall).await.is_err() {
@@ -70,7 +72,8 @@ async fn copy(
             sleep(delay).await;
         }
         let passes = usize::try_from(left).map_or(count, |left| left.min(count));
-        if now != Flow::Swallow && to.write_all(&buffer[..passes]).await.is_err() {
+        is_half_open |= now == Flow::Swallow;
+        if !is_half_open && to.write_all(&buffer[..passes]).await.is_err() {
             break;
         }
         left -= passes as u64;
@@ -78,7 +81,7 @@ async fn copy(
             return Ended::Cut;
         }
     }
-    let is_half_open = *flow.borrow() == Flow::Swallow;
+    is_half_open |= *flow.borrow() == Flow::Swallow;
     if is_half_open {
         // Nobody is told.
         std::future::pending::<()>().await;
