@@ -56,7 +56,7 @@ async fn publish(
     };
     let over_connections = async {
         while !cutting.is_finished() {
-            trial.publish_over(remote, "d", trial.message()).await?;
+            trial.publish_over(remote, "d", &[trial.message()]).await?;
         }
         Ok::<_, Failure>(())
     };

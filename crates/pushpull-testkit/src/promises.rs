@@ -80,6 +80,7 @@ promises! {
     order::provable []
     order::acknowledged_is_readable []
     order::idempotent [Publish]
+    order::batch_is_atomic [Publish]
     attach::first_word []
     attach::heartbeat [Heartbeat]
     attach::race_free_attach []

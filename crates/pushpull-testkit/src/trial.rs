@@ -113,10 +113,10 @@ impl<'a> Trial<'a> {
     /// # Errors
     /// If that fails, or takes too long.
     pub async fn publish_message(&self, name: &str, message: Message) -> Result<Published, Failure> {
-        self.publish_over(self.harness, name, message).await
+        self.publish_over(self.harness, name, &[message]).await
     }
 
-    /// Publishes `message` by another way to the same source.
+    /// Publishes `messages` in one call, by whatever way leads to the same source.
     ///
     /// # Errors
     /// If that fails, or takes too long.
@@ -124,14 +124,13 @@ impl<'a> Trial<'a> {
         &self,
         harness: &dyn Harness,
         name: &str,
-        message: Message,
+        messages: &[Message],
     ) -> Result<Published, Failure> {
         let topic = self.topic(name)?;
-        let messages = [message];
-        let answer = within(harness.publish(&topic, &messages), "an acknowledgement").await?;
+        let answer = within(harness.publish(&topic, messages), "an acknowledgement").await?;
         let mut record = self.lock();
-        record.history.publishes.extend(Publish::all(&topic, &messages, &answer));
-        *record.published.entry(topic).or_default() += 1;
+        record.history.publishes.extend(Publish::all(&topic, messages, &answer));
+        *record.published.entry(topic).or_default() += messages.len();
         Ok(answer?)
     }
 

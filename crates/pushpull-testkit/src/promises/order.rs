@@ -1,6 +1,6 @@
 //! Order, each once, provable; acknowledged is kept, and once.
 
-use pushpull_core::{ErrorKind, Message, Outcome, Prev, Start};
+use pushpull_core::{ErrorKind, Message, Outcome, Prev, Published, Start};
 
 use crate::{
     Failure, Harness, Trial,
@@ -133,6 +133,44 @@ pub async fn idempotent(harness: &dyn Harness) -> Result<(), Failure> {
         other => return Err(Failure::new(format!("another payload under the same id gave {other:?}"))),
     }
     trial.judge().await
+}
+
+/// Messages published in one call come in their order with none between them, or not at all.
+///
+/// # Errors
+/// What is wrong.
+pub async fn batch_is_atomic(harness: &dyn Harness) -> Result<(), Failure> {
+    let trial = Trial::new(harness, "batch");
+    let mut reader = trial.reader("reader", trial.asking(">")?).await?;
+    reader.first_word().await?;
+    let batches: Vec<Vec<Message>> = (0..4).map(|n| numbers(n * 10)).collect();
+    let over = |at: usize| trial.publish_over(harness, "a", &batches[at]);
+    let published = tokio::try_join!(over(0), over(1), over(2), over(3))?;
+    let spans: [Published; 4] = published.into();
+    if let Some(span) = spans.iter().find(|span| span.count != 3) {
+        return Err(Failure::new(format!("three messages were published as {span:?}")));
+    }
+    let events = reader.take(12).await?;
+    for three in events.chunks(3) {
+        let spans_it = |span: &&Published| span.first == three[0].cursor() && span.last == three[2].cursor();
+        if !spans.iter().any(|span| spans_it(&span)) {
+            return Err(Failure::new(format!("a batch was torn at {}", three[0].cursor())));
+        }
+    }
+    let mut spoilt = numbers(90);
+    spoilt.push(Message::new("{no JSON").with_content_type("application/json"));
+    if let Ok(published) = harness.publish(&trial.topic("a")?, &spoilt).await {
+        return Err(Failure::new(format!("a batch with an invalid message was published: {published:?}")));
+    }
+    let last = trial.publish("a").await?;
+    reader.reach(last).await?;
+    trial.keep(reader);
+    trial.judge().await
+}
+
+fn numbers(from: u32) -> Vec<Message> {
+    let number = |n: u32| Message::new(n.to_string()).with_content_type("application/json");
+    (from..from + 3).map(number).collect()
 }
 
 /// A consumer goes from one transport to another and back, by the cursor alone, and gets every event once.

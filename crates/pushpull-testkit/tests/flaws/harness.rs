@@ -39,6 +39,7 @@ pub(crate) enum Flaw {
     NeverSkips,
     ForgetsIds,
     LosesPublishes,
+    TearsBatches,
     AttachesLate,
     NoHeartbeat,
 }
@@ -95,6 +96,12 @@ impl Harness for FlawedHarness {
                 };
                 let messages: Vec<_> = messages.iter().map(strip).collect();
                 self.broker.publish(&cx, topic, &messages).await
+            }
+            Flaw::TearsBatches if messages.len() > 1 => {
+                let first = self.broker.publish(&cx, topic, &messages[..1]).await?;
+                tokio::task::yield_now().await;
+                let rest = self.broker.publish(&cx, topic, &messages[1..]).await?;
+                Ok(Published::new(first.first, rest.last, first.count + rest.count))
             }
             Flaw::LosesPublishes if count % 7 == 3 => {
                 self.broker.publish(&cx, &"elsewhere".parse().unwrap(), messages).await

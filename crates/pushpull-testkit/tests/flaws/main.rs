@@ -57,6 +57,7 @@ flaws! {
     a_consumer_that_never_skips_is_found NeverSkips: overflow_skips;
     forgotten_ids_are_found ForgetsIds: idempotent;
     acknowledged_but_lost_is_found LosesPublishes: acknowledged_is_readable each_once;
+    torn_batches_are_found TearsBatches: batch_is_atomic;
     a_hole_while_attaching_is_found AttachesLate: race_free_attach;
     a_silent_place_is_found NoHeartbeat: heartbeat;
 }
