@@ -37,17 +37,17 @@ function connect() {
     for (const publish of outbox.values()) send({ publish });
   };
   opened.onmessage = ({ data }) => [JSON.parse(data)].flat().forEach(take);
-  opened.onclose = ({ code }) => {
-    if (socket === opened) retry(code);
+  opened.onclose = ({ code, reason }) => {
+    if (socket === opened) retry(code, /\bretry=(\d+)/.exec(reason)?.[1]);
   };
 }
 
-/** Full jitter, doubled each time. */
-function retry(code) {
+/** Full jitter, doubled each time, unless the server said how many milliseconds to wait. */
+function retry(code, advised) {
   socket = null;
   const longest = Math.min(LONGEST_RETRY, FIRST_RETRY * 2 ** ++failures);
   tell("retrying", `The link was closed (${code}); connecting again.`);
-  timer = setTimeout(connect, FIRST_RETRY + Math.random() * longest);
+  timer = setTimeout(connect, advised ?? FIRST_RETRY + Math.random() * longest);
 }
 
 function leave() {
@@ -82,7 +82,7 @@ function show(event) {
   counts.messages += 1;
   const { data } = event;
   const said = typeof data === "object" && data !== null ? data : { text: data };
-  line("message", said.nick ?? "someone", said.text ?? "", event.time);
+  line("message", said.nick || "someone", said.text ?? "", event.time);
 }
 
 /** Whatever others wrote is text, never markup. */
