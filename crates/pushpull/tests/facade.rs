@@ -1,4 +1,5 @@
 //! The facade as an application uses it: one program over every transport, mounted, with a fallback, under a prefix.
+#![cfg(test)]
 #![cfg(all(
     feature = "ws",
     feature = "sse",
