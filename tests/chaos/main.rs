@@ -3,6 +3,7 @@
 mod cuts;
 mod half_open;
 mod isolation;
+mod rolling;
 
 use std::time::Duration;
 

@@ -3,12 +3,16 @@
 mod router;
 mod transport;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use pushpull_broker::{Broker, Retention};
 use pushpull_http::{Gate, Listener};
 use pushpull_testkit::proxy::Proxy;
-use tokio::task::AbortHandle;
+use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::router::Router;
 pub use crate::transport::{Transport, TransportHarness};
@@ -16,17 +20,29 @@ pub use crate::transport::{Transport, TransportHarness};
 /// Time between two keep-alives: short, since tests wait for them.
 const KEEP_ALIVE: Duration = Duration::from_millis(50);
 
-/// A broker, every server half on one port, and a fault proxy in front of it.
+/// How long a node may take to drain.
+pub const DRAIN: Duration = Duration::from_secs(5);
+
+/// The window over which a draining node tells its clients to come back: short for the same reason.
+const SPREAD: Duration = Duration::from_millis(50);
+
+/// A broker, nodes with every server half on one port, and a fault proxy in front of the newest.
 #[derive(Debug)]
 pub struct World {
     /// The source.
     pub broker: Broker,
     /// What clients connect through.
     pub proxy: Proxy,
-    /// Where the server itself listens.
-    address: SocketAddr,
     retains: usize,
-    serving: AbortHandle,
+    node: Mutex<Node>,
+}
+
+/// One server over the broker.
+#[derive(Debug)]
+struct Node {
+    address: SocketAddr,
+    shutdown: oneshot::Sender<()>,
+    serving: JoinHandle<bool>,
 }
 
 impl World {
@@ -37,15 +53,9 @@ impl World {
     pub async fn start(retention: Retention, seed: u64) -> Arc<Self> {
         let retains = retention.messages;
         let broker = Broker::memory_with(retention);
-        let gate = Gate::builder().with_keep_alive(KEEP_ALIVE).build().expect("an interval above zero");
-        let listener = Listener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("it is bound");
-        let (router, drain) = (Router::new(&broker, &gate), gate.drain().clone());
-        let serving = tokio::spawn(async move {
-            listener.serve(router, drain, std::future::pending(), Duration::ZERO).await
-        });
-        let proxy = Proxy::start(address, seed).await.expect("a free port");
-        Arc::new(Self { broker, proxy, address, retains, serving: serving.abort_handle() })
+        let node = Node::start(&broker).await;
+        let proxy = Proxy::start(node.address, seed).await.expect("a free port");
+        Arc::new(Self { broker, proxy, retains, node: Mutex::new(node) })
     }
 
     /// How many events of a topic are retained.
@@ -60,12 +70,49 @@ impl World {
 
     /// The way to it over `transport`, past the proxy, whose buffers would hide that a reader is stalled.
     pub fn directly_over(self: &Arc<Self>, transport: Transport) -> TransportHarness {
-        TransportHarness::new(self.clone(), transport, &format!("http://{}", self.address))
+        let address = self.lock_node().address;
+        TransportHarness::new(self.clone(), transport, &format!("http://{address}"))
+    }
+
+    /// Starts another node, leads new connections there, and drains the old one. Returns whether all its
+    /// connections ended by themselves within [`DRAIN`].
+    ///
+    /// # Panics
+    /// If no port can be bound.
+    pub async fn roll(&self) -> bool {
+        let new = Node::start(&self.broker).await;
+        self.proxy.lead_to(new.address);
+        let old = std::mem::replace(&mut *self.lock_node(), new);
+        // If it ended by itself, that shows below.
+        let _ = old.shutdown.send(());
+        old.serving.await.expect("no panic")
+    }
+
+    fn lock_node(&self) -> MutexGuard<'_, Node> {
+        self.node.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Node {
+    async fn start(broker: &Broker) -> Self {
+        let gate = Gate::builder().with_keep_alive(KEEP_ALIVE).with_retry_spread(SPREAD).build();
+        let gate = gate.expect("an interval above zero");
+        let listener = Listener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let (router, drain) = (Router::new(broker, &gate), gate.drain().clone());
+        let (shutdown, told) = oneshot::channel();
+        let serving = tokio::spawn(async move {
+            let stop = async {
+                let _ = told.await;
+            };
+            listener.serve(router, drain, stop, DRAIN).await
+        });
+        Self { address, shutdown, serving }
     }
 }
 
 impl Drop for World {
     fn drop(&mut self) {
-        self.serving.abort();
+        self.lock_node().serving.abort();
     }
 }

@@ -72,7 +72,7 @@ pub enum Flow {
 
 /// What steers the connections.
 struct Shared {
-    upstream: SocketAddr,
+    upstream: Mutex<SocketAddr>,
     flow: watch::Sender<Flow>,
     /// Raised to cut every connection made before.
     generation: watch::Sender<u64>,
@@ -98,7 +98,7 @@ impl Proxy {
         let tcp = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = tcp.local_addr()?;
         let shared = Arc::new(Shared {
-            upstream,
+            upstream: Mutex::new(upstream),
             flow: watch::Sender::default(),
             generation: watch::Sender::default(),
             cuts: Mutex::new((Cuts::Never, fastrand::Rng::with_seed(seed))),
@@ -123,6 +123,11 @@ impl Proxy {
     /// Cuts every connection there is, by RST in both directions.
     pub fn cut(&self) {
         self.shared.generation.send_modify(|generation| *generation += 1);
+    }
+
+    /// Leads the connections made from now on to `upstream`, as a load balancer does when a node goes.
+    pub fn lead_to(&self, upstream: SocketAddr) {
+        *self.shared.upstream.lock().unwrap_or_else(PoisonError::into_inner) = upstream;
     }
 
     /// Cuts the connections made from now on as `cuts` says.
@@ -152,6 +157,10 @@ impl Proxy {
 }
 
 impl Shared {
+    fn upstream(&self) -> SocketAddr {
+        *self.upstream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lock_cuts(&self) -> std::sync::MutexGuard<'_, (Cuts, fastrand::Rng)> {
         self.cuts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -188,7 +197,7 @@ async fn connect(
     mut generation: watch::Receiver<u64>,
     cut_at: u64,
 ) {
-    if let Ok(mut server) = TcpStream::connect(shared.upstream).await {
+    if let Ok(mut server) = TcpStream::connect(shared.upstream()).await {
         let ended = tokio::select! {
             ended = pipe::run(&mut client, &mut server, &shared.flow, cut_at) => ended,
             _ = generation.changed() => pipe::Ended::Cut,
@@ -213,7 +222,7 @@ impl fmt::Debug for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Proxy")
             .field("address", &self.address)
-            .field("upstream", &self.shared.upstream)
+            .field("upstream", &self.shared.upstream())
             .field("open", &self.open())
             .finish_non_exhaustive()
     }

@@ -131,3 +131,14 @@ async fn what_is_delayed_comes_late() {
     assert_eq!(call(&mut open(&proxy).await, "slow").await.unwrap(), "slow");
     assert!(begun.elapsed() >= Duration::from_millis(60), "both ways: {:?}", begun.elapsed());
 }
+
+#[tokio::test]
+async fn new_connections_go_where_it_leads() {
+    let (proxy, silent) = (echo(1).await, TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let mut old = open(&proxy).await;
+    assert_eq!(call(&mut old, "old").await.unwrap(), "old");
+    proxy.lead_to(silent.local_addr().unwrap());
+    let _new = open(&proxy).await;
+    silent.accept().await.unwrap();
+    assert_eq!(call(&mut old, "still").await.unwrap(), "still");
+}
