@@ -14,7 +14,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::{rt::TokioIo, server::conn::auto};
 use pushpull_core::{Context, ErrorKind, Problem, Producer, Push};
 use pushpull_http::{Body, Entry, Format, Gate, RefusalKind, Rejection, problem::problem_response};
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::Semaphore};
 use tower_service::Service;
 
 use crate::{
@@ -26,6 +26,9 @@ use crate::{
 
 /// How long a connection may take to be handed over once the handshake is answered: 10 s.
 const HANDOVER: Duration = Duration::from_secs(10);
+/// Most browsers at once that are told by a close code why they were not let in. They count as no connections; beyond
+/// this many they are told by the status alone.
+const REFUSALS: usize = 256;
 
 /// Serves WebSockets over any [`Push`]: one subscription a connection. Cheap to clone.
 ///
@@ -41,12 +44,13 @@ pub struct WsService {
     push: Arc<dyn Push>,
     producer: Option<Arc<dyn Producer>>,
     gate: Gate,
+    refusals: Arc<Semaphore>,
 }
 
 impl WsService {
     /// Serves `push` to whom `gate` lets in.
     pub fn new(push: Arc<dyn Push>, gate: Gate) -> Self {
-        Self { push, producer: None, gate }
+        Self { push, producer: None, gate, refusals: Arc::new(Semaphore::new(REFUSALS)) }
     }
 
     /// Publishes what clients send to `producer`. Default: publishing is refused.
@@ -83,8 +87,13 @@ impl WsService {
         };
         let opening = match opened {
             Ok(opening) => opening,
-            Err((problem, true, _)) if is_of_browser(&request, &problem) => self.refused(&problem, shape),
-            Err((_, _, response)) => return response,
+            Err((problem, is_told, response)) => {
+                let is_told = is_told && is_of_browser(&request, &problem);
+                match is_told.then(|| self.refused(&problem, shape)).flatten() {
+                    Some(opening) => opening,
+                    None => return response,
+                }
+            }
         };
         tokio::spawn(serve(on_upgrade, opening));
         handshake.response()
@@ -118,14 +127,15 @@ impl WsService {
         }
         let guard = entry.guard.take();
         let shared = self.shared(entry.cx);
-        Ok(Opening { shape, shared, guard, subscribed, refused: None })
+        Ok(Opening { shape, shared, guard, permit: None, subscribed, refused: None })
     }
 
     /// A connection that is closed at once, with what a browser's script can see.
-    fn refused(&self, problem: &Problem, shape: Shape) -> Opening {
+    fn refused(&self, problem: &Problem, shape: Shape) -> Option<Opening> {
+        let permit = Some(self.refusals.clone().try_acquire_owned().ok()?);
         let refused = Some(Closing::over(problem.kind()));
         let shared = self.shared(Context::default());
-        Opening { shape, shared, guard: None, subscribed: None, refused }
+        Some(Opening { shape, shared, guard: None, permit, subscribed: None, refused })
     }
 
     fn shared(&self, cx: Context) -> Shared {

@@ -21,7 +21,10 @@ use std::{
 use bytes::Bytes;
 use pushpull_core::{Cursor, Subscription, Topics};
 use pushpull_http::ConnectionGuard;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::OwnedSemaphorePermit,
+};
 
 use crate::{
     close::{self, Closing},
@@ -45,6 +48,8 @@ pub(crate) struct Opening {
     pub(crate) shape: Shape,
     pub(crate) shared: Shared,
     pub(crate) guard: Option<ConnectionGuard>,
+    /// Its place among those that are closed at once.
+    pub(crate) permit: Option<OwnedSemaphorePermit>,
     /// The subscription that the query opened, what it asks for, and whether it begins with a snapshot.
     pub(crate) subscribed: Option<(Subscription, Topics, Unit)>,
     /// Closes it at once.
@@ -87,6 +92,7 @@ pub(crate) struct Session<I> {
     /// The peer's last word, which counts once all it said before is done.
     last: Option<Last>,
     _guard: Option<ConnectionGuard>,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// What a peer said last.
@@ -112,7 +118,7 @@ enum Stage {
 impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
     /// A connection over `io`, of which `early` was read already.
     pub(crate) fn new(io: I, early: &[u8], opening: Opening) -> Self {
-        let Opening { shape, shared, guard, subscribed, refused } = opening;
+        let Opening { shape, shared, guard, permit, subscribed, refused } = opening;
         let gate = &shared.gate;
         let limit = match shape.mode {
             Mode::Raw => gate.limits().payload,
@@ -144,6 +150,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
             work: None,
             last: None,
             _guard: guard,
+            _permit: permit,
             shared: Arc::new(shared),
         };
         if let Some((subscription, topics, unit)) = subscribed {

@@ -23,8 +23,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
                 self.work = None;
                 self.on_done(done);
             } else if self.is_draining {
-                let (retry, place) = (self.shared.gate.drain().retry_hint(), self.place());
-                self.leave(retry, place);
+                self.leave_for_drain(cx);
             } else if self.pump.outbox.len() > REPLIES || self.must_wait() {
                 return moved;
             } else if let Some(frame) = self.frames.pop_front() {
@@ -39,6 +38,15 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
             moved = true;
         }
         moved
+    }
+
+    /// Polls once more, since that moves the place of a quiet subscription to the newest.
+    fn leave_for_drain(&mut self, cx: &mut Context<'_>) {
+        self.poll_deliveries(cx);
+        if self.stage == Stage::Running {
+            let (retry, place) = (self.shared.gate.drain().retry_hint(), self.place());
+            self.leave(retry, place);
+        }
     }
 
     /// Whether the next frame's answer would come before the first word of the subscription.

@@ -27,7 +27,7 @@ async fn connect(broker: &Broker, gate: &Gate, cx: Call, pipe: usize, asked: Sub
     let shared = Shared { push: push.clone(), producer: Some(push), gate: gate.clone(), cx };
     let shape = Shape { mode: Mode::Json, format: Format::Json, deflate: false };
     let subscribed = Some((subscription, asked.topics.clone(), Unit::of(&asked)));
-    let opening = Opening { shape, shared, guard: None, subscribed, refused: None };
+    let opening = Opening { shape, shared, guard: None, permit: None, subscribed, refused: None };
     let served = tokio::spawn(Session::new(theirs, b"", opening));
     Peer { io, decoder: Decoder::new(Side::Client, 1 << 20), read: Vec::new(), served }
 }
@@ -163,8 +163,9 @@ async fn a_drain_tells_when_and_from_where_to_come_back() {
     let mut peer = connect(&broker, &gate, Call::default(), 4096, asks()).await;
     peer.text().await;
     publish(&broker, "last").await;
-    let place = broker.place();
     assert!(peer.text().await.contains("last"));
+    broker.publish_one(&"other".parse().unwrap(), Published::text("not asked for")).await.unwrap();
+    let place = broker.place();
     gate.drain().begin();
     let away = peer.text().await;
     let retry: u64 =

@@ -146,3 +146,17 @@ async fn a_full_or_draining_server_says_so_by_status() {
     assert_eq!(answer.status, 503);
     assert!(answer.header("retry-after").is_some());
 }
+
+#[tokio::test]
+async fn refused_browsers_cannot_pile_up() {
+    let broker = Broker::memory();
+    let server = Server::start(&broker, Gate::open()).await;
+    let bad = head("topic=a..b", &["Origin: http://h"]);
+    let mut peers = Vec::new();
+    for _ in 0..256 {
+        let (answer, peer) = Peer::ask(server.address, &bad).await;
+        assert_eq!(answer.status, 101);
+        peers.push(peer);
+    }
+    assert_eq!(Peer::ask(server.address, &bad).await.0.status, 400);
+}
