@@ -120,6 +120,7 @@ impl WsService {
             match opened {
                 Ok(opened) => subscribed = Some(opened),
                 Err(problem) => {
+                    self.gate.metrics().rejected(Rejection::from(&problem));
                     let response = entry.finish(problem_response(&problem, None));
                     return Err((problem, true, response));
                 }

@@ -160,3 +160,14 @@ async fn refused_browsers_cannot_pile_up() {
     }
     assert_eq!(Peer::ask(server.address, &bad).await.0.status, 400);
 }
+
+#[tokio::test]
+async fn what_the_source_refuses_has_its_status_before_the_upgrade() {
+    let broker = Broker::memory();
+    let server = Server::start(&broker, Gate::open()).await;
+    broker.close();
+    let (answer, _) = Peer::ask(server.address, head("topic=a", &[JSON, "Origin: http://h"])).await;
+    assert_eq!((answer.status, answer.header("content-type")), (503, Some("application/problem+json")));
+    let connections = server.gate.metrics().connections(pushpull_http::Transport::Ws);
+    assert_eq!(connections, 0);
+}
