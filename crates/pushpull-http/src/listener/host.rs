@@ -1,16 +1,22 @@
 //! The `Host` of a request (RFC 9112, 3.2).
 
-use http::{Request, Version, header::HOST};
+use http::{Request, Version, header::HOST, uri::Authority};
 use pushpull_core::Problem;
 
-/// Refuses an HTTP/1.1 request without a `Host`, and any with several.
+/// Refuses an HTTP/1.1 request without a `Host`, and any with several or with one that names no host.
 pub(super) fn check<B>(request: &Request<B>) -> Result<(), Problem> {
-    let hosts = request.headers().get_all(HOST).iter().count();
-    match (request.version(), hosts) {
-        (_, 2..) => Err(Problem::invalid("Host", "it is given twice")),
-        (Version::HTTP_11, 0) => Err(Problem::invalid("Host", "it is missing")),
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => Err(Problem::invalid("Host", "it is given twice")),
+        (None, _) if request.version() == Version::HTTP_11 => Err(Problem::invalid("Host", "it is missing")),
+        (Some(host), _) if !is_host(host.as_bytes()) => Err(Problem::invalid("Host", "it names no host")),
         _ => Ok(()),
     }
+}
+
+/// `uri-host [ ":" port ]`, of which the host may be empty (RFC 9110, 7.2) but bears no user.
+fn is_host(host: &[u8]) -> bool {
+    host.is_empty() || (!host.contains(&b'@') && Authority::try_from(host).is_ok())
 }
 
 #[cfg(test)]
@@ -29,6 +35,12 @@ mod tests {
         assert!(request(Version::HTTP_11, &["a"]));
         assert!(!request(Version::HTTP_11, &[]));
         assert!(!request(Version::HTTP_11, &["a", "a"]));
+        for good in ["", "a.b:80", "[::1]:8080", "127.0.0.1", "x_y.example"] {
+            assert!(request(Version::HTTP_11, &[good]), "{good}");
+        }
+        for bad in ["a b", "a/b", "user@a", "http://a", "a,b c", "a?b", "[::1"] {
+            assert!(!request(Version::HTTP_11, &[bad]), "{bad}");
+        }
         assert!(request(Version::HTTP_10, &[]));
         assert!(request(Version::HTTP_2, &[]));
     }
