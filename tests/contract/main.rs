@@ -68,6 +68,7 @@ modules! {
     tls => "test_tls"
     signals => "test_signals"
     hygiene => "test_hygiene"
+    http2 => "test_http2"
     cross => "test_cross"
     slow => "test_slow"
 }

@@ -147,7 +147,7 @@ class Keyed(Contract):
 
 
 class Conflation(Contract):
-    FLAGS = ("--keep-alive", "0.3")
+    FLAGS = ("--keep-alive", "0.3", "--retain-messages", "20000")
     PATHS = ("/poll",)
     SENT = (("a", 0), (None, 1), ("b", 2), ("a", 3), (None, 4), ("a", 5), ("c", 6))
     KEPT = [1, 2, 4, 5, 6]
@@ -215,6 +215,23 @@ class Conflation(Contract):
                 break
         self.assertEqual(newest, {f"k{n % 20}": n for n in range(40, 60)})
         self.assertRising(seen)
+
+    def test_it_looks_a_bounded_way_ahead(self):
+        topic = self.topic()
+        start = self.hub.head()
+        body = b"\n".join(b"%d" % n for n in range(4000))
+        for _ in range(3):
+            answer = self.hub.post(topic, body, "application/x-ndjson", {"Pushpull-Key": "k"}, {"batch": "ndjson"})
+        last = answer.json()["last"]
+        place, seen = start, []
+        while True:
+            page = self.hub.poll({"topic": topic, "after": place, "conflate": "key"})
+            seen, place = seen + page["events"], page["cursor"]
+            if not page["more"]:
+                break
+        self.assertLessEqual(len(seen), 10)
+        self.assertEqual(seen[-1]["cursor"], last)
+        self.assertRising([it for it in seen if "gap" not in it])
 
 
 class Rate(Contract):

@@ -1,6 +1,9 @@
 """One cursor for all transports: read some by one, go on by each other (the head of PROTOCOL.md)."""
 
 import random
+import socket
+import struct
+import threading
 import unittest
 
 from hub import Contract, data, epoch, seq_of
@@ -122,6 +125,58 @@ class Cross(Contract):
             texts = ['{"n": %d}' % n for n in range(20)]
             self.assertEqual([raw.message() for _ in range(20)], texts)
             self.assertEqual([it.data for it in plain.events(20)], texts)
+
+    def cut(self, stream):
+        """Ends a connection by RST, in the midst of whatever it does."""
+        stream.link.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        stream.close()
+
+    def sse_place(self, stream, seen):
+        block = stream.block()
+        if block.lines is not None:
+            seen.append(block.json())
+        return block.id
+
+    def ws_place(self, ws, seen):
+        item = ws.next()
+        if "topic" in item:
+            seen.append(item)
+            return item["cursor"]
+        return item["heartbeat"]["cursor"]
+
+    def test_connections_cut_under_load_lose_and_repeat_nothing(self):
+        for source, read in ((Sse, self.sse_place), (Ws, self.ws_place)):
+            with self.subTest(source.__name__):
+                stem, choice = self.topic(), random.Random(11)
+                start = place = self.hub.head()
+                acknowledged = []
+
+                def produce(leaf):
+                    for n in range(150):
+                        acknowledged.append(self.hub.publish(f"{stem}.{leaf}", {"n": n}))
+
+                producers = [threading.Thread(target=produce, args=(leaf,)) for leaf in "abc"]
+                for producer in producers:
+                    producer.start()
+                seen, cuts = [], 0
+                while len(seen) < 450:
+                    stream = source(self.hub, {"topic": f"{stem}.*", "after": place})
+                    for _ in range(choice.randint(1, 25)):
+                        place = read(stream, seen) or place
+                        if len(seen) == 450:
+                            break
+                    self.cut(stream)
+                    cuts += 1
+                for producer in producers:
+                    producer.join()
+                self.assertGreater(cuts, 10)
+                self.assertEqual([it["cursor"] for it in seen], sorted(acknowledged, key=seq_of))
+                whole = self.hub.poll({"topic": f"{stem}.*", "after": start, "limit": 1000})["events"]
+                self.assertEqual(seen, whole)
+                for leaf in "abc":
+                    events = [it for it in seen if it["topic"] == f"{stem}.{leaf}"]
+                    self.assertEqual([it["data"]["n"] for it in events], list(range(150)))
+                    self.assertEqual([it["prev"] for it in events], [None] + [it["cursor"] for it in events[:-1]])
 
 
 if __name__ == "__main__":

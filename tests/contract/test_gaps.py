@@ -372,5 +372,26 @@ class Bytes(Contract):
         self.assertEqual(kept["data"], "q")
 
 
+class AllBytes(Contract):
+    FLAGS = ("--retain-bytes", "100000")
+    PATHS = ("/poll",)
+
+    def test_retention_by_bytes_in_all(self):
+        stem = self.topic()
+        start = self.hub.head()
+        at = [self.hub.publish(f"{stem}.{n}", "x" * 1000) for n in range(300)]
+        entries, place = [], start
+        while True:
+            page = self.hub.poll({"topic": f"{stem}.*", "after": place, "limit": 1000})
+            entries, place = entries + page["events"], page["cursor"]
+            if not page["more"]:
+                break
+        self.assertEqual((entries[0]["gap"]["after"], entries[0]["gap"]["reason"]), (start, "evicted"))
+        kept = [it["cursor"] for it in entries[1:]]
+        self.assertEqual(kept, at[-len(kept):])
+        self.assertEqual(entries[0]["gap"]["before"], kept[0])
+        self.assertTrue(20 <= len(kept) <= 100, len(kept))
+
+
 if __name__ == "__main__":
     unittest.main()

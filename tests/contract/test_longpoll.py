@@ -144,6 +144,21 @@ class Longpoll(Contract):
         self.waiting(0)
 
 
+class Full(Contract):
+    PATHS = ("/longpoll",)
+    FLAGS = ("--max-connections", "1")
+
+    def test_waiting_polls_count_as_connections(self):
+        poll = Waiting(self.hub, {"topic": "t", "wait": 60})
+        self.eventually(lambda: self.hub.get("/health").status == 503)
+        got = self.hub.get("/longpoll", {"topic": "t", "wait": 1})
+        self.assertProblem(got, 503)
+        self.assertIsNotNone(got.header("retry-after"))
+        self.hub.publish("t", 1)
+        self.assertEqual(data(poll.answer().json()["events"]), [1])
+        self.eventually(lambda: self.hub.get("/health").status == 200)
+
+
 class Drain(Contract):
     PATHS = ("/longpoll",)
 

@@ -171,6 +171,14 @@ class Publish(Contract):
         return time.monotonic() + 5
 
 
+class Defaults(Contract):
+    FLAGS = ()
+
+    def test_the_default_limit_is_1_mib(self):
+        self.assertEqual(self.hub.post("big", bytes(1024 * 1024), None).status, 201)
+        self.assertProblem(self.hub.post("big", bytes(1024 * 1024 + 1), None), 413, outcome="not-applied")
+
+
 class Idempotency(Contract):
     PATHS = ("/poll",)
 

@@ -30,6 +30,15 @@ class Signals(Contract):
             hub.terminate(number)
             hub.wait(3)
 
+    def test_each_start_is_an_epoch_of_its_own(self):
+        first, second = Hub(), Hub()
+        one, two = first.publish("t", 1), second.publish("t", 1)
+        self.assertNotEqual(fixture.epoch(one), fixture.epoch(two))
+        with Sse(second, {"topic": "t"}, {"Last-Event-ID": one}) as stream:
+            self.assertEqual(stream.event().json()["gap"]["reason"], "reset")
+        first.stop()
+        second.stop()
+
     def test_an_idle_connection_holds_nothing_up(self):
         hub = Hub(drain=20)
         with hub.link() as link, hub.link():
