@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,15 +14,19 @@ use clap::Args;
 use hdrhistogram::Histogram;
 
 use crate::{
-    Figures,
     http::Publisher,
+    meter::{Cost, Meter},
     process::Server,
-    subscriber::{Received, Subscribers},
-    wire::Transport,
+    report::{Faults, Run},
+    stamp::{LEAST, Stamp},
+    subscriber::{Received, Subscribers, Target},
+    wire::{From, Transport},
 };
 
 /// How long the last events may take to arrive.
 const SETTLE: Duration = Duration::from_secs(10);
+/// The longest latency that is told as it is, in microseconds.
+const LONGEST: u64 = 60_000_000;
 
 #[derive(Args)]
 pub(crate) struct Fanout {
@@ -47,32 +50,41 @@ pub(crate) struct Fanout {
     ahead: Option<u64>,
 }
 
+/// What came of a run.
+struct Outcome {
+    received: Received,
+    published: u64,
+    seconds: f64,
+    cost: Cost,
+    latency: Histogram<u64>,
+}
+
 impl Fanout {
-    pub(crate) fn run(&self, server: &Server) -> io::Result<Figures> {
-        if self.transport == Transport::Longpoll {
-            return Err(io::Error::other("fanout measures the streaming transports"));
-        }
-        let mut subscribers = Subscribers::open(self.transport, server.address, self.subscribers, 1)?;
+    pub(crate) fn run(&self, server: &Server) -> io::Result<Run> {
+        let payload = self.payload.max(LEAST);
+        let target = Target { transport: self.transport, server: server.address, payload };
+        let mut subscribers = Subscribers::open(target, self.subscribers, 1, From::Now)?;
+        let publisher = Publisher::connect(server.address)?;
         let progress = Arc::new(AtomicU64::new(0));
+        let meter = Meter::start(server);
         let origin = Instant::now();
-        let cpu = server.cpu_seconds();
-        let publisher = self.publisher(server.address, &progress, origin)?;
-        let mut latency = Histogram::<u64>::new(3).map_err(io::Error::other)?;
-        let mut received = Received::default();
-        let mut published = None;
-        let mut last_news = Instant::now();
-        let mut handle = Some(publisher);
+        let mut publisher = Some(self.publish(publisher, &progress, origin));
+        let mut latency = Histogram::new_with_bounds(1, LONGEST, 3).map_err(io::Error::other)?;
+        let (mut received, mut published, mut last_news) = (Received::default(), None, origin);
         loop {
             let before = received.events;
-            subscribers.read(Duration::from_millis(20), &mut received, &mut |stamp| {
-                let now = origin.elapsed().as_nanos() as u64;
-                latency.saturating_record(now.saturating_sub(stamp) / 1000);
+            subscribers.read(Duration::from_millis(20), &mut received, &mut |stamp, now| {
+                let nanos = now.duration_since(origin).as_nanos() as u64;
+                latency.saturating_record(nanos.saturating_sub(stamp.sent) / 1000);
             })?;
-            progress.store(received.events, Ordering::Relaxed);
+            progress.store(received.events / self.subscribers as u64, Ordering::Release);
+            if let Some(publisher) = &publisher {
+                publisher.thread().unpark();
+            }
             if received.events > before {
                 last_news = Instant::now();
             }
-            if let Some(done) = handle.take_if(|handle| handle.is_finished()) {
+            if let Some(done) = publisher.take_if(|publisher| publisher.is_finished()) {
                 published = Some(done.join().map_err(|_| io::Error::other("the publisher failed"))??);
             }
             let all = published.map(|published| published * self.subscribers as u64);
@@ -81,60 +93,60 @@ impl Fanout {
             }
         }
         let seconds = last_news.duration_since(origin).as_secs_f64();
-        let cost = server.cpu_seconds().zip(cpu).map(|(after, before)| after - before);
-        Ok(self.figures(&received, published.unwrap_or(0), seconds, cost, &latency, subscribers.reads))
+        let published = published.unwrap_or(0);
+        Ok(self.told(&Outcome { received, published, seconds, cost: meter.stop(), latency }))
     }
 
-    fn figures(
-        &self,
-        received: &Received,
-        published: u64,
-        seconds: f64,
-        cost: Option<f64>,
-        latency: &Histogram<u64>,
-        reads: u64,
-    ) -> Figures {
+    /// What a row of the table begins with.
+    pub(crate) fn label(&self) -> String {
+        let ahead = self.ahead.map_or_else(String::new, |ahead| format!(", at most {ahead} ahead"));
+        let rate = self.rate.map_or_else(String::new, |rate| format!(", {rate} msg/s"));
+        format!("{} × {}{ahead}{rate}", self.transport.name(), self.subscribers)
+    }
+
+    fn told(&self, outcome: &Outcome) -> Run {
+        let Outcome { received, published, seconds, cost, latency } = outcome;
         let events = received.events as f64;
-        vec![
-            ("deliveries/s", events / seconds),
-            ("published/s", published as f64 / seconds),
-            ("server CPU s/M deliveries", cost.unwrap_or(f64::NAN) / events * 1e6),
-            ("server core share", cost.unwrap_or(f64::NAN) / seconds),
-            ("latency p50 us", latency.value_at_quantile(0.5) as f64),
-            ("latency p99 us", latency.value_at_quantile(0.99) as f64),
-            ("events a read", events / (reads.max(1) as f64)),
-            ("missing", (published * self.subscribers as u64) as f64 - events),
-            ("out of order", received.out_of_order as f64),
-            ("closed", received.closed as f64),
-        ]
+        Run {
+            figures: vec![
+                ("deliveries/s", events / seconds),
+                ("server CPU s/M deliveries", cost.server_seconds / events * 1e6),
+                ("p50 us", latency.value_at_quantile(0.5) as f64),
+                ("p99 us", latency.value_at_quantile(0.99) as f64),
+                ("events a read", events / received.reads.max(1) as f64),
+                ("server cores", cost.server_seconds / seconds),
+                ("generator cores", cost.own_cores),
+            ],
+            foreign_cores: cost.foreign_cores,
+            faults: Faults::of(received, published * self.subscribers as u64),
+        }
     }
 
-    fn publisher(
+    fn publish(
         &self,
-        address: SocketAddr,
+        mut publisher: Publisher,
         progress: &Arc<AtomicU64>,
         origin: Instant,
-    ) -> io::Result<thread::JoinHandle<io::Result<u64>>> {
-        let mut publisher = Publisher::connect(address)?;
-        let (progress, payload) = (progress.clone(), self.payload.max(40));
-        let (rate, ahead, subscribers) = (self.rate, self.ahead, self.subscribers as u64);
+    ) -> thread::JoinHandle<io::Result<u64>> {
+        let (progress, payload) = (progress.clone(), self.payload.max(LEAST));
+        let (rate, ahead) = (self.rate, self.ahead);
         let end = origin + Duration::from_secs(self.seconds);
-        Ok(thread::spawn(move || {
-            let mut count = 0u64;
+        thread::spawn(move || {
+            let mut number = 0;
             while Instant::now() < end {
-                while ahead.is_some_and(|most| count > progress.load(Ordering::Relaxed) / subscribers + most)
-                {
-                    thread::yield_now();
+                if ahead.is_some_and(|most| number > progress.load(Ordering::Acquire) + most) {
+                    thread::park_timeout(Duration::from_millis(20));
+                    continue;
                 }
-                let text = format!("{count:020}{:020}", origin.elapsed().as_nanos());
-                publisher.publish(format!("{text:x<payload$}").as_bytes())?;
-                count += 1;
+                let sent = origin.elapsed().as_nanos() as u64;
+                publisher.publish(Stamp { number, sent }.payload(payload).as_bytes())?;
+                number += 1;
                 if let Some(rate) = rate {
-                    let next = origin + Duration::from_secs_f64(count as f64 / rate);
+                    let next = origin + Duration::from_secs_f64(number as f64 / rate);
                     thread::sleep(next.saturating_duration_since(Instant::now()));
                 }
             }
-            Ok(count)
-        }))
+            Ok(number)
+        })
     }
 }

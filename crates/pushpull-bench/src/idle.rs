@@ -4,7 +4,14 @@ use std::{io, thread, time::Duration};
 
 use clap::Args;
 
-use crate::{Figures, process::Server, subscriber::Subscribers, wire::Transport};
+use crate::{
+    meter::Meter,
+    process::Server,
+    report::{Faults, Run},
+    stamp::LEAST,
+    subscriber::{Received, Subscribers, Target},
+    wire::{From, Transport},
+};
 
 /// How long the server may settle before its memory is read.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -23,17 +30,32 @@ pub(crate) struct Idle {
 }
 
 impl Idle {
-    pub(crate) fn run(&self, server: &Server) -> io::Result<Figures> {
-        let warm = Subscribers::open(self.transport, server.address, 10, 1)?;
+    /// What all connections add to a server that never had one, by their number.
+    pub(crate) fn run(&self, server: &Server) -> io::Result<Run> {
+        let target = Target { transport: self.transport, server: server.address, payload: LEAST };
+        let memory = || server.memory_bytes().unwrap_or(f64::NAN);
         thread::sleep(SETTLE);
-        let before = server.memory_bytes().unwrap_or(f64::NAN);
-        let open = Subscribers::open(self.transport, server.address, self.connections, self.topics)?;
+        let before = memory();
+        let meter = Meter::start(server);
+        let mut open = Subscribers::open(target, self.connections, self.topics, From::Now)?;
+        let cost = meter.stop();
         thread::sleep(SETTLE);
-        let after = server.memory_bytes().unwrap_or(f64::NAN);
-        drop((warm, open));
-        Ok(vec![
-            ("bytes a connection", (after - before) / self.connections as f64),
-            ("server bytes before", before),
-        ])
+        let after = memory();
+        let mut received = Received::default();
+        open.read(Duration::ZERO, &mut received, &mut |_, _| {})?;
+        Ok(Run {
+            figures: vec![
+                ("bytes a connection", (after - before) / self.connections as f64),
+                ("server bytes before", before),
+                ("server CPU us a connect", cost.server_seconds / self.connections as f64 * 1e6),
+            ],
+            foreign_cores: cost.foreign_cores,
+            faults: Faults::of(&received, 0),
+        })
+    }
+
+    /// What a row of the table begins with.
+    pub(crate) fn label(&self) -> String {
+        format!("{} × {}", self.transport.name(), self.connections)
     }
 }

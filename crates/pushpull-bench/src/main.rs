@@ -1,17 +1,24 @@
-//! A load generator for pushpull servers: fan-out and idle cost, checked for completeness and order.
+//! A load generator for pushpull servers: fan-out, idle cost and catch-up, checked for completeness and order.
 //!
 //! It starts the `hub` example on one core and runs itself on another, so every figure is a core's:
 //!
 //! ```text
-//! cargo build --release --example hub
+//! cargo build --release -p pushpull-examples --example hub
 //! cargo run --release -p pushpull-bench -- fanout --transport ws
 //! cargo run --release -p pushpull-bench -- idle --transport sse --connections 5000
+//! cargo run --release -p pushpull-bench -- catchup --transport ws-json --messages 10000
 //! ```
+//!
+//! It fails if any event was missing, repeated, out of order or not as it was sent, or a connection was closed.
 
+mod catchup;
 mod fanout;
 mod http;
 mod idle;
+mod meter;
 mod process;
+mod report;
+mod stamp;
 mod subscriber;
 mod wire;
 
@@ -19,18 +26,27 @@ use std::{io, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+use crate::report::Run;
+
 #[derive(Parser)]
 #[command(about)]
 struct Cli {
-    /// Runs of each figure; the median is told.
+    /// Runs of each figure, each with a fresh server; the median is told.
     #[arg(long, global = true, default_value_t = 3)]
     runs: usize,
+    /// Foreign load, in cores, above which a run is made again. Of at most twice as many runs and one those with
+    /// the least are kept.
+    #[arg(long, global = true, default_value_t = 0.15)]
+    quiet: f64,
     /// The server's program, or `host:port` of one that runs already (its cost is then not told).
     #[arg(long, global = true, default_value = "target/release/examples/hub")]
     server: String,
-    /// Prints JSON instead of a table.
+    /// Prints JSON: medians and every run.
     #[arg(long, global = true)]
     json: bool,
+    /// Prints a row of a Markdown table.
+    #[arg(long, global = true, conflicts_with = "json")]
+    table: bool,
     #[command(subcommand)]
     work: Work,
 }
@@ -41,11 +57,12 @@ enum Work {
     Fanout(fanout::Fanout),
     /// Many connections and no events: bytes of the server's memory a connection.
     Idle(idle::Idle),
+    /// A history and one new subscriber: how long he takes to have all of it.
+    Catchup(catchup::Catchup),
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(&cli) {
+    match run(&Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("pushpull-bench: {error}");
@@ -57,32 +74,39 @@ fn main() -> ExitCode {
 #[allow(clippy::print_stdout, reason = "the figures are what this program is for")]
 fn run(cli: &Cli) -> io::Result<()> {
     process::pin_to_last_core();
-    let mut figures = Vec::new();
-    for _ in 0..cli.runs.max(1) {
-        let server = process::Server::start(&cli.server)?;
-        figures.push(match &cli.work {
-            Work::Fanout(work) => work.run(&server)?,
-            Work::Idle(work) => work.run(&server)?,
-        });
+    let wanted = cli.runs.max(1);
+    let mut runs: Vec<Run> = Vec::new();
+    let is_enough = |runs: &[Run]| {
+        let quiet = runs.iter().filter(|run| run.foreign_cores <= cli.quiet).count();
+        quiet >= wanted || runs.len() > 2 * wanted
+    };
+    while !is_enough(&runs) {
+        runs.push(cli.work.run(&process::Server::start(&cli.server)?)?);
     }
-    let median = median(&figures);
-    if cli.json {
-        println!("{}", serde_json::json!({ "median": median, "runs": figures }));
-    } else {
-        median.iter().for_each(|(name, value)| println!("{name:<32} {value:>16.2}"));
+    let faulty = runs.iter().map(|run| run.faults).filter(|faults| !faults.is_none()).collect::<Vec<_>>();
+    let (runs, label) = (report::quietest(runs, wanted), cli.work.label());
+    match (cli.json, cli.table) {
+        (true, _) => println!("{}", report::json(&label, &runs)),
+        (_, true) => println!("{}", report::row(&label, &runs)),
+        _ => print!("{}", report::lines(&runs)),
     }
-    Ok(())
+    if faulty.is_empty() { Ok(()) } else { Err(io::Error::other(format!("{label}: {faulty:?}"))) }
 }
 
-/// Named figures of one run, in the order in which they are told.
-type Figures = Vec<(&'static str, f64)>;
+impl Work {
+    fn run(&self, server: &process::Server) -> io::Result<Run> {
+        match self {
+            Self::Fanout(work) => work.run(server),
+            Self::Idle(work) => work.run(server),
+            Self::Catchup(work) => work.run(server),
+        }
+    }
 
-fn median(runs: &[Figures]) -> Figures {
-    let Some(first) = runs.first() else { return Figures::new() };
-    let of = |at: usize| {
-        let mut values: Vec<f64> = runs.iter().map(|run| run[at].1).collect();
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    first.iter().enumerate().map(|(at, (name, _))| (*name, of(at))).collect()
+    fn label(&self) -> String {
+        match self {
+            Self::Fanout(work) => work.label(),
+            Self::Idle(work) => work.label(),
+            Self::Catchup(work) => work.label(),
+        }
+    }
 }

@@ -8,136 +8,201 @@ use std::{
 
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
 
-use crate::wire::{Transport, topic};
+use crate::{
+    http::TOPIC,
+    stamp::Stamp,
+    wire::{From, Transport, answer},
+};
+
+/// The longest answer that can be read at once.
+const SCRATCH: usize = 1 << 20;
+/// How long a handshake may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What all connections have in common.
+#[derive(Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) transport: Transport,
+    pub(crate) server: SocketAddr,
+    /// Bytes of a payload.
+    pub(crate) payload: usize,
+}
 
 /// Connections that stand, read by one thread.
 pub(crate) struct Subscribers {
-    transport: Transport,
+    target: Target,
     poll: Poll,
     events: Events,
     connections: Vec<Connection>,
     scratch: Vec<u8>,
-    pub(crate) reads: u64,
 }
 
 struct Connection {
     stream: TcpStream,
+    topic: String,
     rest: Vec<u8>,
-    next: Option<u64>,
+    next: u64,
 }
 
 /// What was received so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Received {
     pub(crate) events: u64,
+    pub(crate) reads: u64,
+    /// Events that did not follow the one before.
     pub(crate) out_of_order: u64,
+    /// Payloads that were not what was sent.
+    pub(crate) garbled: u64,
+    /// Connections that the server closed.
     pub(crate) closed: u64,
 }
 
 impl Subscribers {
     /// Opens `count` subscriptions spread over `topics` topics, and waits until each stands.
-    pub(crate) fn open(
-        transport: Transport,
-        server: SocketAddr,
-        count: usize,
-        topics: usize,
-    ) -> io::Result<Self> {
+    pub(crate) fn open(target: Target, count: usize, topics: usize, from: From<'_>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut connections = Vec::with_capacity(count);
         for n in 0..count {
-            let mut stream = net::TcpStream::connect(server)?;
-            stream.set_nodelay(true)?;
-            stream.write_all(transport.request(server, &topic(n, topics)).as_bytes())?;
-            let rest =
-                if transport == Transport::Longpoll { Vec::new() } else { accepted(&mut stream, transport)? };
-            stream.set_nonblocking(true)?;
-            let mut stream = TcpStream::from_std(stream);
-            poll.registry().register(&mut stream, Token(n), Interest::READABLE)?;
-            connections.push(Connection { stream, rest, next: None });
+            let topic = if topics == 1 { TOPIC.to_owned() } else { format!("{TOPIC}.{}", n % topics) };
+            let mut connection = Connection::open(target, topic, from)?;
+            poll.registry().register(&mut connection.stream, Token(n), Interest::READABLE)?;
+            connections.push(connection);
         }
-        let scratch = vec![0; 1 << 18];
-        Ok(Self { transport, poll, events: Events::with_capacity(1024), connections, scratch, reads: 0 })
+        let events = Events::with_capacity(1024);
+        Ok(Self { target, poll, events, connections, scratch: vec![0; SCRATCH] })
     }
 
-    /// Reads what comes within `wait`. `each` gets the time stamp of one event a read, in nanoseconds.
+    /// Reads what comes within `wait`. `each` gets the stamp of every event and when the read that brought it
+    /// returned.
     pub(crate) fn read(
         &mut self,
         wait: Duration,
         received: &mut Received,
-        each: &mut impl FnMut(u64),
+        each: &mut impl FnMut(Stamp, Instant),
     ) -> io::Result<()> {
         self.poll.poll(&mut self.events, Some(wait))?;
         for event in &self.events {
             let connection = &mut self.connections[event.token().0];
-            self.reads += connection.read(self.transport, &mut self.scratch, received, each)?;
+            connection.read(self.target, &mut self.scratch, received, each)?;
         }
         Ok(())
     }
 }
 
 impl Connection {
+    fn open(target: Target, topic: String, from: From<'_>) -> io::Result<Self> {
+        let Target { transport, server, .. } = target;
+        let mut stream = net::TcpStream::connect(server)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(transport.request(server, &topic, from).as_bytes())?;
+        match (transport, from) {
+            (Transport::Longpoll, From::Now) => {
+                let place = place(&mut stream)?;
+                stream.write_all(transport.request(server, &topic, From::After(&place)).as_bytes())?;
+            }
+            (Transport::Longpoll, _) => {}
+            _ => accepted(&mut stream, transport)?,
+        }
+        stream.set_nonblocking(true)?;
+        Ok(Self { stream: TcpStream::from_std(stream), topic, rest: Vec::new(), next: 0 })
+    }
+
     fn read(
         &mut self,
-        transport: Transport,
+        target: Target,
         scratch: &mut [u8],
         received: &mut Received,
-        each: &mut impl FnMut(u64),
-    ) -> io::Result<u64> {
-        let mut reads = 0;
+        each: &mut impl FnMut(Stamp, Instant),
+    ) -> io::Result<()> {
         loop {
             let kept = self.rest.len();
             scratch[..kept].copy_from_slice(&self.rest);
-            let read = match self.stream.read(&mut scratch[kept..]) {
-                Ok(0) => {
+            let free = &mut scratch[kept..];
+            let asked = free.len();
+            let read = match self.stream.read(free) {
+                Ok(read) if read > 0 => read,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                _ => {
                     received.closed += 1;
-                    return Ok(reads);
+                    return Ok(());
                 }
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(reads),
-                Err(error) => return Err(error),
             };
-            reads += 1;
-            let mut stamp = None;
-            let done = transport.events(&scratch[..kept + read], &mut |payload| {
-                stamp = self.take(payload, received).or(stamp);
-            });
+            let now = Instant::now();
+            received.reads += 1;
+            let done = self.take(target, &scratch[..kept + read], received, &mut |stamp| each(stamp, now))?;
             self.rest.clear();
             self.rest.extend_from_slice(&scratch[done..kept + read]);
-            stamp.into_iter().for_each(&mut *each);
+            // A short read has emptied the socket: what comes later is a new edge (epoll(7)).
+            if read < asked {
+                return Ok(());
+            }
         }
     }
 
-    fn take(&mut self, payload: &[u8], received: &mut Received) -> Option<u64> {
-        let number = digits(payload.get(..20)?)?;
-        received.events += 1;
-        if self.next.is_some_and(|next| next != number) {
-            received.out_of_order += 1;
+    fn take(
+        &mut self,
+        target: Target,
+        bytes: &[u8],
+        received: &mut Received,
+        each: &mut impl FnMut(Stamp),
+    ) -> io::Result<usize> {
+        let mut next = self.next;
+        let mut note = |payload: &[u8]| match Stamp::read(payload, target.payload) {
+            Some(stamp) => {
+                received.events += 1;
+                received.out_of_order += u64::from(stamp.number != next);
+                next = stamp.number + 1;
+                each(stamp);
+            }
+            None => received.garbled += 1,
+        };
+        let mut done = 0;
+        if target.transport == Transport::Longpoll {
+            while let Some(answer) = answer(&bytes[done..])? {
+                target.transport.events(answer.body, &mut note);
+                let request = From::After(answer.cursor);
+                let request = target.transport.request(target.server, &self.topic, request);
+                self.stream.write_all(request.as_bytes())?;
+                done += answer.length;
+            }
+        } else {
+            done = target.transport.events(bytes, &mut note);
         }
-        self.next = Some(number + 1);
-        digits(payload.get(20..40)?)
+        self.next = next;
+        Ok(done)
     }
 }
 
-fn digits(text: &[u8]) -> Option<u64> {
-    std::str::from_utf8(text).ok()?.parse().ok()
+/// Reads the head of the answer and no byte behind it.
+fn accepted(stream: &mut net::TcpStream, transport: Transport) -> io::Result<()> {
+    let mut chunk = [0; 2048];
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let seen = stream.peek(&mut chunk)?;
+        if let Some(end) = memchr::memmem::find(&chunk[..seen], b"\r\n\r\n") {
+            stream.read_exact(&mut chunk[..end + 4])?;
+            let is_accepted = chunk.starts_with(transport.accepted().as_bytes());
+            let refused = || io::Error::other(String::from_utf8_lossy(&chunk[..seen]).into_owned());
+            return is_accepted.then_some(()).ok_or_else(refused);
+        }
+        if seen == 0 || seen == chunk.len() || Instant::now() > deadline {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
 }
 
-/// Reads the head of the answer; what came behind it is kept.
-fn accepted(stream: &mut net::TcpStream, transport: Transport) -> io::Result<Vec<u8>> {
+/// Reads the answer to a poll that does not wait: the place to poll from.
+fn place(stream: &mut net::TcpStream) -> io::Result<String> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 2048];
-    let deadline = Instant::now() + Duration::from_secs(10);
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     loop {
         let read = stream.read(&mut chunk)?;
         bytes.extend_from_slice(&chunk[..read]);
-        if let Some(end) = memchr::memmem::find(&bytes, b"\r\n\r\n") {
-            if bytes.starts_with(transport.accepted().as_bytes()) {
-                return Ok(bytes.split_off(end + 4));
-            }
-            return Err(io::Error::other(String::from_utf8_lossy(&bytes).into_owned()));
+        if let Some(answer) = answer(&bytes)? {
+            return Ok(answer.cursor.to_owned());
         }
-        if read == 0 || Instant::now() > deadline {
+        if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
