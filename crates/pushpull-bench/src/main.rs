@@ -22,7 +22,7 @@ mod stamp;
 mod subscriber;
 mod wire;
 
-use std::{io, process::ExitCode};
+use std::{io, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 
@@ -38,6 +38,9 @@ struct Cli {
     /// the least are kept.
     #[arg(long, global = true, default_value_t = 0.15)]
     quiet: f64,
+    /// Seconds that are waited before a run for a machine that is as quiet as that.
+    #[arg(long, global = true, default_value_t = 0)]
+    patience: u64,
     /// The server's program, or `host:port` of one that runs already (its cost is then not told).
     #[arg(long, global = true, default_value = "target/release/examples/hub")]
     server: String,
@@ -77,10 +80,11 @@ fn run(cli: &Cli) -> io::Result<()> {
     let wanted = cli.runs.max(1);
     let mut runs: Vec<Run> = Vec::new();
     let is_enough = |runs: &[Run]| {
-        let quiet = runs.iter().filter(|run| run.foreign_cores <= cli.quiet).count();
+        let quiet = runs.iter().filter(|run| run.is_quiet(cli.quiet)).count();
         quiet >= wanted || runs.len() > 2 * wanted
     };
     while !is_enough(&runs) {
+        meter::wait_for_quiet(cli.quiet, Duration::from_secs(cli.patience));
         runs.push(cli.work.run(&process::Server::start(&cli.server)?)?);
     }
     let faulty = runs.iter().map(|run| run.faults).filter(|faults| !faults.is_none()).collect::<Vec<_>>();

@@ -1,7 +1,7 @@
 //! What a run cost, and how far the machine was its own.
 
 use std::{
-    fs,
+    fs, thread,
     time::{Duration, Instant},
 };
 
@@ -54,17 +54,31 @@ impl<'a> Meter<'a> {
     }
 }
 
+/// Returns when at most `foreign` cores were busy for a second, or after `patience`.
+pub(crate) fn wait_for_quiet(foreign: f64, patience: Duration) {
+    let busy = || read("/proc/stat", of_machine) - read("/proc/self/stat", of_process);
+    let deadline = Instant::now() + patience;
+    while Instant::now() < deadline {
+        let before = busy();
+        thread::sleep(Duration::from_secs(1));
+        if busy() - before <= foreign {
+            return;
+        }
+    }
+}
+
 impl Spent {
     fn now(server: &Server) -> Self {
-        let read = |path, spent: fn(&str) -> Option<f64>| {
-            fs::read_to_string(path).ok().as_deref().and_then(spent).unwrap_or(f64::NAN)
-        };
         Self {
             server: server.cpu_seconds().unwrap_or(f64::NAN),
             own: read("/proc/self/stat", of_process),
             machine: read("/proc/stat", of_machine),
         }
     }
+}
+
+fn read(path: &str, spent: fn(&str) -> Option<f64>) -> f64 {
+    fs::read_to_string(path).ok().as_deref().and_then(spent).unwrap_or(f64::NAN)
 }
 
 /// `utime` and `stime`, the 14th and 15th field; the second is a name in brackets that may hold anything.

@@ -16,6 +16,13 @@ pub(crate) struct Run {
     pub(crate) faults: Faults,
 }
 
+impl Run {
+    /// Whether at most `foreign` cores were busy with something else, or nobody can know.
+    pub(crate) fn is_quiet(&self, foreign: f64) -> bool {
+        self.foreign_cores.is_nan() || self.foreign_cores <= foreign
+    }
+}
+
 /// What must not be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Faults {
@@ -155,6 +162,7 @@ mod tests {
     #[test]
     fn the_quietest_runs_are_kept_whatever_they_came_to() {
         let kept = quietest(runs(), 2);
+        assert!(kept[1].is_quiet(0.25) && !kept[1].is_quiet(0.2));
         assert_eq!(kept.iter().map(|run| run.figures[0].1).collect::<Vec<_>>(), [200.0, 100.0]);
     }
 
