@@ -10,12 +10,12 @@ use super::{beat, judge};
 
 /// Messages a beat of 5 ms: 5,000 a second.
 const BURST: usize = 25;
-/// Six seconds of it.
-const BEATS: usize = 1200;
+/// Eight seconds of it.
+const BEATS: usize = 1600;
 const TOPICS: usize = 50;
 const FAST: usize = 100;
-/// Two and a half seconds of a topic: what a fast reader may be behind on a busy machine.
-const RETAINS: usize = 250;
+/// Five seconds of a topic: what a fast reader may be behind on a busy machine.
+const RETAINS: usize = 500;
 /// Most bytes that the broker may hold.
 const RETAINED_BYTES: u64 = 64 << 20;
 /// Most bytes by which the process may grow, the record included.
