@@ -11,7 +11,8 @@ import threading
 import time
 import unittest
 
-from wire import DEADLINE, Link, Response, Sse, Ws, fields, query, read_response, request_bytes, upgrade_headers
+from sse import Sse
+from wire import DEADLINE, Link, Response, Ws, fields, query, read_response, request_bytes, upgrade_headers
 
 BINARY = os.environ.get("PUSHPULL_HUB", "")
 CURSOR = re.compile(r"[0-9a-z]{1,13}-(0|[1-9][0-9]{0,19})\Z")

@@ -3,6 +3,9 @@
 //! One test a module. It needs `python3` (3.11 or newer) and the hub with every transport:
 //!
 //!     cargo build -p pushpull-examples --example hub
+//!
+//! By hand, in this folder: `PUSHPULL_HUB=path/to/hub python3 -m unittest -v test_poll`. There a transport that the
+//! hub was built without is skipped; here it fails.
 
 use std::{
     env,

@@ -9,7 +9,8 @@ import time
 import unittest
 
 from hub import Contract, Hub
-from wire import Sse, Ws, query, read_head, request_bytes, upgrade_headers
+from sse import Sse
+from wire import Ws, query, read_head, request_bytes, upgrade_headers
 
 SECRET = b"a secret of at least thirty-two bytes"
 

@@ -4,7 +4,8 @@ import time
 import unittest
 
 from hub import Contract, data, seq_of
-from wire import Sse, Ws
+from sse import Sse
+from wire import Ws
 
 
 class Keyed(Contract):

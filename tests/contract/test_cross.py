@@ -7,7 +7,8 @@ import threading
 import unittest
 
 from hub import Contract, data, epoch, seq_of
-from wire import Sse, Ws
+from sse import Sse
+from wire import Ws
 
 COUNT = 60
 

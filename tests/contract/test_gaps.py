@@ -5,7 +5,8 @@ import time
 import unittest
 
 from hub import Contract, cursor, data, epoch, seq_of
-from wire import Close, Sse, Ws, read_response, request_bytes
+from sse import Sse
+from wire import Close, Ws, read_response, request_bytes
 
 
 class Retained(Contract):

@@ -5,7 +5,8 @@ import time
 import unittest
 
 from hub import Contract
-from wire import CLOSE, TEXT, Close, SseParser, frame
+from sse import SseParser
+from wire import CLOSE, TEXT, Close, frame
 
 DATA, HEADERS, RST, SETTINGS, PING, GOAWAY, WINDOW = 0, 1, 3, 4, 6, 7, 8
 END_STREAM, END_HEADERS, ACK = 1, 4, 1

@@ -5,7 +5,7 @@ import time
 import unittest
 
 from hub import Contract, cursor, data, epoch, seq_of
-from wire import Sse
+from sse import Sse
 
 
 class Poll(Contract):

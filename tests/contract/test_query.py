@@ -4,7 +4,8 @@ import time
 import unittest
 
 from hub import Contract, cursor, epoch, seq_of
-from wire import Sse, query, read_head, request_bytes, upgrade_headers
+from sse import Sse
+from wire import query, read_head, request_bytes, upgrade_headers
 
 STREAMS, POLLS = ("ws", "sse"), ("poll", "longpoll")
 ALL = STREAMS + POLLS

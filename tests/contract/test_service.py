@@ -5,7 +5,8 @@ import re
 import unittest
 
 from hub import Contract
-from wire import Sse, Ws
+from sse import Sse
+from wire import Ws
 
 TEXT = "text/plain"
 OPEN = "application/openmetrics-text"

@@ -9,7 +9,8 @@ import unittest
 
 import hub as fixture
 from hub import Contract, Hub
-from wire import CLOSE, Closed, Link, Sse, Ws, query, read_response, request_bytes
+from sse import Sse
+from wire import CLOSE, Closed, Link, Ws, query, read_response, request_bytes
 
 MANY = 1000
 

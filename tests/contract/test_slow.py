@@ -5,7 +5,8 @@ import time
 import unittest
 
 from hub import Contract, Hub
-from wire import PING, Close, Closed, Sse, Ws, query, read_response, request_bytes
+from sse import Sse
+from wire import PING, Close, Closed, Ws, query, read_response, request_bytes
 
 LONGEST = 100
 

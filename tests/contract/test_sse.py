@@ -6,7 +6,7 @@ import time
 import unittest
 
 from hub import Contract, Hub, epoch, seq_of
-from wire import Sse
+from sse import Sse
 
 
 class Stream(Contract):

@@ -8,7 +8,8 @@ import tempfile
 import unittest
 
 from hub import Contract, Hub
-from wire import CLOSE, Closed, Link, Sse, Ws, read_response, request_bytes
+from sse import Sse
+from wire import CLOSE, Closed, Link, Ws, read_response, request_bytes
 
 
 @unittest.skipUnless(shutil.which("openssl"), "there is no openssl to make a certificate")

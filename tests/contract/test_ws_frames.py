@@ -7,7 +7,7 @@ import unittest
 import zlib
 
 from hub import Contract
-from wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Close, Ws, frame
+from wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Ws, frame
 
 
 class Frames(Contract):

@@ -2,11 +2,10 @@
 
 import base64
 import json
-import os
 import time
 import unittest
 
-from hub import Contract, Hub, data, epoch, seq_of
+from hub import Contract, Hub, data, seq_of
 from wire import CLOSE, Close, Ws
 
 
