@@ -45,8 +45,8 @@ pub(crate) struct Fanout {
     /// Messages a second; as fast as acknowledged if left out.
     #[arg(long)]
     rate: Option<f64>,
-    /// How many messages the publisher may be ahead of the mean subscriber.
-    #[arg(long)]
+    /// How many messages the publisher may be ahead of the mean subscriber, at least 1.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     ahead: Option<u64>,
 }
 
@@ -134,7 +134,7 @@ impl Fanout {
         thread::spawn(move || {
             let mut number = 0;
             while Instant::now() < end {
-                if ahead.is_some_and(|most| number > progress.load(Ordering::Acquire) + most) {
+                if ahead.is_some_and(|most| number >= progress.load(Ordering::Acquire) + most) {
                     thread::park_timeout(Duration::from_millis(20));
                     continue;
                 }

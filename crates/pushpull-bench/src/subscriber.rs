@@ -207,3 +207,88 @@ fn place(stream: &mut net::TcpStream) -> io::Result<String> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead, BufReader},
+        thread,
+    };
+
+    use super::*;
+
+    /// A server that answers one connection's requests by `answers` in turn and closes it. Returns the request lines.
+    fn script(answers: Vec<String>) -> (SocketAddr, thread::JoinHandle<Vec<String>>) {
+        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap();
+        let told = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map(Result::unwrap);
+            let mut next =
+                || lines.by_ref().take_while(|line| !line.is_empty()).collect::<Vec<_>>().remove(0);
+            let mut asked = Vec::new();
+            for answer in answers {
+                asked.push(next());
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+            asked
+        });
+        (server, told)
+    }
+
+    fn read_all(target: Target, from: From<'_>) -> (Received, Vec<Stamp>) {
+        let mut subscribers = Subscribers::open(target, 1, 1, from).unwrap();
+        let (mut received, mut stamps) = (Received::default(), Vec::new());
+        let deadline = Instant::now() + PATIENCE;
+        while received.closed == 0 && Instant::now() < deadline {
+            let mut each = |stamp, _| stamps.push(stamp);
+            subscribers.read(Duration::from_millis(100), &mut received, &mut each).unwrap();
+        }
+        (received, stamps)
+    }
+
+    fn payload(number: u64) -> String {
+        Stamp { number, sent: 5 }.payload(64)
+    }
+
+    #[test]
+    fn a_stream_is_judged_event_by_event() {
+        let block = |text: String| format!("id: a-1\ndata: {text}\n\n");
+        let blocks = [payload(0), payload(1), payload(3), "short".to_owned()].map(block).concat();
+        let (server, _) = script(vec![format!("HTTP/1.1 200 OK\r\n\r\n{blocks}")]);
+        let target = Target { transport: Transport::Sse, server, payload: 64 };
+        let (received, stamps) = read_all(target, From::Now);
+        assert_eq!((received.events, received.out_of_order), (3, 1));
+        assert_eq!((received.garbled, received.closed), (1, 1));
+        assert_eq!(stamps, [0, 1, 3].map(|number| Stamp { number, sent: 5 }));
+    }
+
+    #[test]
+    fn a_poll_goes_on_where_the_last_one_ended() {
+        let page = |events: String, cursor: &str| {
+            let body = format!("{{\"events\":[{events}],\"cursor\":\"{cursor}\",\"more\":false}}");
+            format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+        };
+        let event = |number| format!("{{\"cursor\":\"a-1\",\"data\":\"{}\"}}", payload(number));
+        let (server, asked) = script(vec![
+            page(String::new(), "a-7"),
+            page(format!("{},{}", event(0), event(1)), "a-9"),
+            page(event(2), "a-10"),
+        ]);
+        let target = Target { transport: Transport::Longpoll, server, payload: 64 };
+        let (received, stamps) = read_all(target, From::Now);
+        assert_eq!((received.events, received.out_of_order, received.garbled), (3, 0, 0));
+        assert_eq!(stamps.len(), 3);
+        let asked = asked.join().unwrap();
+        for (line, end) in asked.iter().zip(["&wait=0 ", "&after=a-7 ", "&after=a-9 "]) {
+            assert!(line.contains(end), "{line} should have {end}");
+        }
+    }
+
+    #[test]
+    fn a_refused_subscription_is_an_error() {
+        let (server, _) = script(vec!["HTTP/1.1 503 Service Unavailable\r\n\r\n".to_owned()]);
+        let target = Target { transport: Transport::Ws, server, payload: 64 };
+        assert!(Subscribers::open(target, 1, 1, From::Now).is_err());
+    }
+}
