@@ -56,6 +56,9 @@ pub trait Push: Send + Sync + 'static {
 pub trait Pull: Send + Sync + 'static {
     /// Takes what follows the place asked for; waits up to `request.wait` for a first event.
     ///
+    /// From [`Start::Latest`](crate::Start::Latest) without a wait nothing follows yet: the answer is the place
+    /// alone, so that who asks knows where he begins.
+    ///
     /// # Errors
     /// If the source cannot, or will not, deliver what is asked for.
     ///

@@ -10,8 +10,8 @@ use std::{
 
 use pushpull_broker::{Broker, Retention};
 use pushpull_core::{
-    Batch, Bounds, Delivery, Message, Overflow, Producer as _, PushExt, Start, Subscribe, Subscription,
-    silent_waker,
+    Batch, Bounds, Delivery, Fetch, Message, Overflow, Producer as _, Pull as _, PushExt, Start, Subscribe,
+    Subscription, silent_waker,
 };
 
 use crate::asking;
@@ -93,4 +93,25 @@ fn what_an_append_evicts_under_a_reader_is_told() {
             }
         }
     }
+}
+
+#[test]
+fn what_begins_at_the_newest_and_does_not_wait_brings_the_place_alone() {
+    let broker = Broker::memory();
+    let is_done = Arc::new(AtomicBool::new(false));
+    let publisher = std::thread::spawn({
+        let (broker, is_done) = (broker.clone(), is_done.clone());
+        move || {
+            publish_all(&broker);
+            is_done.store(true, Ordering::Release);
+        }
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let context = pushpull_core::Context::default();
+    while !is_done.load(Ordering::Acquire) {
+        let batch = runtime.block_on(broker.fetch(&context, Fetch::new(asking("a b.x").topics))).unwrap();
+        assert!(batch.deliveries.is_empty(), "{:?} came before the starting place", batch.deliveries);
+        assert!(batch.place.is_some());
+    }
+    publisher.join().unwrap();
 }
