@@ -1,6 +1,7 @@
 //! What every server half shares, and the door through which each request comes.
 
 mod builder;
+mod call;
 mod guard;
 mod refusal;
 
@@ -10,10 +11,12 @@ use http::{HeaderValue, Method, Response, header::AUTHORIZATION, request::Parts}
 use pushpull_core::{Context, ErrorKind, Problem, Topics};
 
 use crate::{
-    Action, Authorizer, Body, Drain, Endpoint, Metrics, Origins, Query, Rejection, body::without_body, origin,
+    Action, Authorizer, Body, Drain, Endpoint, Metrics, Origins, Query, Rejection, Token, Transport,
+    body::without_body, origin,
 };
 
 pub use builder::{ConfigError, GateBuilder, Limits, Peer};
+pub use call::{Call, CallKind};
 pub use guard::ConnectionGuard;
 pub use refusal::{Refusal, RefusalKind};
 
@@ -139,10 +142,10 @@ impl Gate {
         if !methods.split(", ").any(|method| method == request.method.as_str()) {
             return Err(Refusal::method(methods, &request.method));
         }
-        let mut guard = self.reserve(endpoint)?;
+        let mut guard = self.reserve(endpoint.transport())?;
         let origin = origin.map_err(|problem| Refusal::new(RefusalKind::Origin, problem))?;
         let query = Query::parse(request.uri.query(), endpoint).map_err(Refusal::request)?;
-        let cx = self.identify(request, &query).await?;
+        let cx = self.identify(request, query.access_token.as_ref()).await?;
         if let Some(topics) = &query.topics {
             self.authorize_topics(&cx, topics).await.map_err(Refusal::request)?;
         }
@@ -152,13 +155,13 @@ impl Gate {
         Ok(Entry { cx, query, guard, origin, is_head: request.method == Method::HEAD })
     }
 
-    fn reserve(&self, endpoint: Endpoint) -> Result<Option<ConnectionGuard>, Refusal> {
+    fn reserve(&self, transport: Option<Transport>) -> Result<Option<ConnectionGuard>, Refusal> {
         if self.0.drain.is_draining() {
             let problem = Problem::new(ErrorKind::Unavailable, "the server is going away");
             let problem = problem.with_retry(self.0.drain.retry_hint());
             return Err(Refusal::new(RefusalKind::Draining, problem));
         }
-        let Some(transport) = endpoint.transport() else { return Ok(None) };
+        let Some(transport) = transport else { return Ok(None) };
         match self.0.slots.reserve(transport, &self.0.metrics, &self.0.drain) {
             Some(guard) => Ok(Some(guard)),
             None => {
@@ -169,9 +172,9 @@ impl Gate {
         }
     }
 
-    async fn identify(&self, request: &Parts, query: &Query) -> Result<Context, Refusal> {
+    async fn identify(&self, request: &Parts, by_query: Option<&Token>) -> Result<Context, Refusal> {
         let header = bearer(request).map_err(Refusal::request)?;
-        let by_query = query.access_token.as_ref().map(|token| token.as_str());
+        let by_query = by_query.map(Token::as_str);
         if header.is_some() && by_query.is_some() {
             return Err(Refusal::request(Problem::invalid("access_token", "a token is given twice")));
         }

@@ -46,7 +46,8 @@ pub use {
     auth::{Action, AllowAll, Authorizer},
     drain::Drain,
     gate::{
-        ConfigError, ConnectionGuard, Entry, Gate, GateBuilder, Limits, Peer, Refusal, RefusalKind, expired,
+        Call, CallKind, ConfigError, ConnectionGuard, Entry, Gate, GateBuilder, Limits, Peer, Refusal,
+        RefusalKind, expired,
     },
     listener::{Incomings, Listener, ListenerConfig},
     metrics::{Exposition, Metrics, Observation, Observed, Rejection},
