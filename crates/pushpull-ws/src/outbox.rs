@@ -22,6 +22,8 @@ const KEPT: usize = 8;
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     frames: VecDeque<Bytes>,
+    /// The bytes of all of them that are not written.
+    bytes: usize,
     /// Whether the first frame was written in part.
     is_begun: bool,
     /// The answer to the newest ping: an older one need not be answered (RFC 6455, 5.5.3).
@@ -35,6 +37,7 @@ pub(crate) struct Outbox {
 impl Outbox {
     /// Puts a frame behind all others.
     pub(crate) fn push(&mut self, frame: Bytes) {
+        self.bytes += frame.len();
         self.frames.push_back(frame);
     }
 
@@ -52,6 +55,12 @@ impl Outbox {
     #[cfg(feature = "server")]
     pub(crate) fn len(&self) -> usize {
         self.frames.len()
+    }
+
+    /// How many bytes wait.
+    #[cfg(feature = "server")]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Writes until all is written, or the stream takes no more. `progress` becomes true if it took anything.
@@ -89,6 +98,7 @@ impl Outbox {
             && let Some(pong) = self.pong.take()
         {
             let at = usize::from(self.is_begun);
+            self.bytes += pong.len();
             self.frames.insert(at, pong);
             self.pong_at = Some(at);
         }
@@ -131,6 +141,7 @@ impl Outbox {
     }
 
     fn advance(&mut self, mut written: usize) {
+        self.bytes -= written;
         while let Some(frame) = self.frames.front_mut() {
             if written < frame.len() {
                 frame.advance(written);
@@ -244,6 +255,7 @@ mod tests {
                 }
             }
             prop_assert_eq!(frames.next(), None);
+            prop_assert_eq!(outbox.bytes, 0);
         }
     }
 }

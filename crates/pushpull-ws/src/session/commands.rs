@@ -10,8 +10,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{Session, Stage, command::Done};
 use crate::{codec::server::Asked, decoder::Message, handshake::Mode};
 
-/// Frames that may wait to be written before further commands are held back.
+/// Frames, and bytes of them, that may wait to be written before further commands are held back.
 const REPLIES: usize = 512;
+const REPLY_BYTES: usize = 256 * 1024;
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
     /// Takes up commands one after another, each when the one before is done.
@@ -24,7 +25,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
                 self.on_done(done);
             } else if self.is_draining {
                 self.leave_for_drain(cx);
-            } else if self.pump.outbox.len() > REPLIES || self.must_wait() {
+            } else if self.has_replies() || self.must_wait() {
                 return moved;
             } else if let Some(frame) = self.frames.pop_front() {
                 self.on_frame(frame);
@@ -47,6 +48,11 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
             let (retry, place) = (self.shared.gate.drain().retry_hint(), self.place());
             self.leave(retry, place);
         }
+    }
+
+    /// Whether so much waits for a peer that does not read that it is not asked for more.
+    fn has_replies(&self) -> bool {
+        self.pump.outbox.len() > REPLIES || self.pump.outbox.bytes() > REPLY_BYTES
     }
 
     /// Whether the next frame's answer would come before the first word of the subscription.

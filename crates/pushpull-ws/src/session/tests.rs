@@ -193,6 +193,28 @@ async fn a_drain_that_is_cut_short_waits_for_nobody() {
     assert_eq!(begun.elapsed().as_secs(), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_reads_no_answers_is_not_asked_for_more() {
+    let broker = Broker::memory();
+    let peer = connect(&broker, &Gate::open(), Call::default(), 4096, asks()).await;
+    let (unread, mut write) = tokio::io::split(peer.io);
+    let id = "x".repeat(64 * 1024);
+    let frame = format!(r#"{{"publish":{{"id":"{id}","topic":"b","data":1}}}}"#);
+    let frame = frame::encode(TEXT, frame.as_bytes(), KEY);
+    let writing = tokio::spawn(async move {
+        for _ in 0..100 {
+            if write.write_all(&frame).await.is_err() {
+                break;
+            }
+        }
+    });
+    peer.served.await.unwrap();
+    drop(unread);
+    writing.await.unwrap();
+    let done = broker.place().seq();
+    assert!((1..=8).contains(&done), "{done} answers of 64 KiB were waiting for who does not read");
+}
+
 #[test]
 fn an_idle_connection_is_small() {
     let size = size_of::<Session<tokio::net::TcpStream>>();
