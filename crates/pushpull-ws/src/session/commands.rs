@@ -55,10 +55,11 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         self.pump.outbox.len() > REPLIES || self.pump.outbox.bytes() > REPLY_BYTES
     }
 
-    /// Whether the next frame's answer would come before the first word of the subscription.
+    /// Whether the next frame's answer would come before the first word of the subscription. A peer that leaves is
+    /// told none.
     fn must_wait(&self) -> bool {
         let is_publish = self.frames.front().is_none_or(|frame| matches!(frame.asked, Asked::Publish(_)));
-        self.first_word.is_some() && !self.is_in_snapshot && !is_publish
+        self.first_word.is_some() && self.last.is_none() && !self.is_in_snapshot && !is_publish
     }
 
     fn on_message(&mut self, message: Message) {

@@ -194,6 +194,19 @@ async fn a_drain_that_is_cut_short_waits_for_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_asks_and_leaves_before_the_first_word_is_let_go() {
+    let broker = Broker::memory();
+    let mut peer = connect(&broker, &Gate::open(), Call::default(), 4096, asks()).await;
+    let begun = Instant::now();
+    peer.send(TEXT, r#"{"subscribe":{"id":1,"topics":["b"]}}"#).await;
+    peer.send(CLOSE, "\u{3}\u{e8}").await;
+    while !matches!(peer.message().await, Some(Message::Close(_)) | None) {}
+    drop(peer.io);
+    peer.served.await.unwrap();
+    assert_eq!(begun.elapsed().as_secs(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_reads_no_answers_is_not_asked_for_more() {
     let broker = Broker::memory();
     let peer = connect(&broker, &Gate::open(), Call::default(), 4096, asks()).await;
