@@ -2,7 +2,6 @@
 
 use std::{
     cell::RefCell,
-    collections::VecDeque,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -32,8 +31,8 @@ pub(crate) struct Pump<I> {
     io: I,
     side: Side,
     decoder: Decoder,
-    inbox: VecDeque<Message>,
-    fault: Option<Fault>,
+    /// Read, but not looked at. A message is made when it is asked for: deflated, 16 KiB may hold many MiB.
+    unread: Bytes,
     is_ended: bool,
     /// Whether bytes came, since it was last asked.
     heard: bool,
@@ -43,18 +42,15 @@ pub(crate) struct Pump<I> {
 impl<I: AsyncRead + AsyncWrite + Unpin> Pump<I> {
     /// A pump over `io`, of which `early` was read already.
     pub(crate) fn new(io: I, side: Side, decoder: Decoder, early: &[u8]) -> Self {
-        let mut pump = Self {
+        Self {
             io,
             side,
             decoder,
-            inbox: VecDeque::new(),
-            fault: None,
+            unread: Bytes::copy_from_slice(early),
             is_ended: false,
             heard: false,
             outbox: Outbox::default(),
-        };
-        pump.decode(early);
-        pump
+        }
     }
 
     /// The next message; `None` once the stream has ended or failed.
@@ -63,42 +59,41 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Pump<I> {
     /// What the peer did that ends the connection, once.
     pub(crate) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, Fault>> {
         loop {
-            if let Some(message) = self.inbox.pop_front() {
-                return Poll::Ready(Ok(Some(message)));
-            }
-            if let Some(fault) = self.fault.take() {
-                self.is_ended = true;
-                return Poll::Ready(Err(fault));
+            let unread = std::mem::take(&mut self.unread);
+            let mut rest = &unread[..];
+            if let Some(decoded) = self.decode(&mut rest).transpose() {
+                self.unread = unread.slice_ref(rest);
+                return Poll::Ready(decoded.map(Some));
             }
             if self.is_ended {
                 return Poll::Ready(Ok(None));
             }
-            if self.inbox.capacity() > 8 {
-                self.inbox = VecDeque::new();
+            if let Some(decoded) = ready!(self.poll_read(cx)).transpose() {
+                return Poll::Ready(decoded.map(Some));
             }
-            ready!(self.poll_read(cx));
         }
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Takes the next message, if it is there whole, off the front of `bytes`. Behind a fault nothing can be read.
+    fn decode(&mut self, bytes: &mut &[u8]) -> Result<Option<Message>, Fault> {
+        let decoded = self.decoder.decode(bytes);
+        if decoded.is_err() {
+            (*bytes, self.is_ended) = (&[], true);
+        }
+        decoded
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, Fault>> {
         READ.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
             let read = ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer));
-            self.is_ended = read.is_err() || buffer.filled().is_empty();
+            let mut bytes = buffer.filled();
+            self.is_ended = read.is_err() || bytes.is_empty();
             self.heard = !self.is_ended;
-            self.decode(buffer.filled());
-            Poll::Ready(())
+            let decoded = self.decode(&mut bytes);
+            self.unread = Bytes::copy_from_slice(bytes);
+            Poll::Ready(decoded)
         })
-    }
-
-    fn decode(&mut self, mut bytes: &[u8]) {
-        while self.fault.is_none() && !bytes.is_empty() {
-            match self.decoder.decode(&mut bytes) {
-                Ok(Some(message)) => self.inbox.push_back(message),
-                Ok(None) => return,
-                Err(fault) => self.fault = Some(fault),
-            }
-        }
     }
 
     /// Reads and drops what comes. `Ready` at the end of the stream.
@@ -166,4 +161,32 @@ fn mask_key() -> [u8; 4] {
 #[cfg(not(feature = "client"))]
 fn mask_key() -> [u8; 4] {
     [0; 4]
+}
+
+#[cfg(all(test, feature = "server"))]
+mod tests {
+    use super::*;
+    use crate::{deflate::deflate, frame};
+
+    impl<I> Pump<I> {
+        fn held(&self) -> usize {
+            self.unread.len()
+        }
+    }
+
+    #[test]
+    fn a_message_is_made_when_it_is_asked_for() {
+        let bomb = deflate(&vec![0; 1 << 20]).unwrap();
+        let mut bytes = frame::encode_deflated(frame::BINARY, &bomb).repeat(8);
+        bytes.truncate(SCRATCH);
+        let decoder = Decoder::new(Side::Client, 1 << 20).with_deflate(true);
+        let mut pump = Pump::new(tokio::io::empty(), Side::Client, decoder, &bytes);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        for _ in 0..8 {
+            assert!(pump.held() <= SCRATCH, "{} bytes are held", pump.held());
+            let message = pump.poll_message(&mut cx);
+            assert_eq!(message, Poll::Ready(Ok(Some(Message::Binary(vec![0; 1 << 20].into())))));
+        }
+        assert_eq!(pump.held(), 0);
+    }
 }
