@@ -37,8 +37,9 @@ const REFUSALS: usize = 256;
 /// no subprotocol is offered, payloads alone.
 ///
 /// A peer that does not read costs its place and at most 64 KiB (or one event), the rest of what was being written;
-/// after 30 s in which it took nothing it is closed. A message may have as many bytes as a payload; as JSON three times
-/// as many and 8 KiB, for its envelope and escapes.
+/// after 30 s in which it took nothing it is closed. While 512 frames or 256 KiB of answers wait for it, what it asks
+/// waits too. A message may have as many bytes as a payload; as JSON three times as many and 8 KiB, for its envelope
+/// and escapes, and an array of them at most 10,000 frames.
 #[derive(Clone)]
 pub struct WsService {
     push: Arc<dyn Push>,

@@ -23,6 +23,9 @@ static JSON: FormatKey = FormatKey::new("ws-json");
 static RAW_DEFLATED: FormatKey = FormatKey::new("ws-raw-deflated");
 static JSON_DEFLATED: FormatKey = FormatKey::new("ws-json-deflated");
 
+/// Most frames in one array: as objects the smallest take thirty times their text.
+const MAX_FRAMES: usize = 10_000;
+
 /// Members of `subscribe` that are parameters of a query. Whether each belongs there, the query says.
 const PARAMETERS: [&str; 13] = [
     "topic",
@@ -111,12 +114,15 @@ type Parsed<T> = Result<T, NoFrame>;
 /// Reads one object, or an array of them.
 ///
 /// # Errors
-/// If any of them is no frame: then none of them counts.
+/// If any of them is no frame, or there are more than [`MAX_FRAMES`]: then none of them counts.
 pub(crate) fn parse_client_frames(text: &[u8]) -> Parsed<Vec<ClientFrame>> {
     if text.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'[') {
         return Ok(vec![parse_client_frame(&serde_json::from_slice(text).map_err(|_| NoFrame)?)?]);
     }
     let frames: Vec<&RawValue> = serde_json::from_slice(text).map_err(|_| NoFrame)?;
+    if frames.len() > MAX_FRAMES {
+        return Err(NoFrame);
+    }
     frames.into_iter().map(|frame| parse_client_frame(&members(frame)?)).collect()
 }
 
@@ -313,5 +319,20 @@ pub(crate) fn goaway(retry: Duration, cursor: Option<Cursor>) -> String {
     match cursor {
         Some(cursor) => format!(r#"{{"goaway":{{"retry":{retry},"cursor":"{cursor}"}}}}"#),
         None => format!(r#"{{"goaway":{{"retry":{retry}}}}}"#),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_array_has_no_more_frames_than_are_held() {
+        let array = |count: usize| format!("[{}]", vec![r#"{"credit":{}}"#; count].join(","));
+        assert_eq!(
+            parse_client_frames(array(MAX_FRAMES).as_bytes()).map(|frames| frames.len()).ok(),
+            Some(10_000)
+        );
+        assert_eq!(parse_client_frames(array(MAX_FRAMES + 1).as_bytes()).err(), Some(NoFrame));
     }
 }
