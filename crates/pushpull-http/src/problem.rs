@@ -183,7 +183,8 @@ fn kind_of(status: StatusCode) -> ErrorKind {
     }
 }
 
-fn title(kind: ErrorKind) -> &'static str {
+/// What a problem's `title` says: the same for all of a kind.
+pub fn title(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Invalid => "The request is at fault",
         ErrorKind::Unauthenticated => "Who asks is not known",
