@@ -98,9 +98,13 @@ pub struct Subscription {
     failed: Option<ConsumeError>,
 }
 
+/// The flushes of a subscription with a rate. One may be taken in pieces, of the size that the caller bears at once.
 struct Pace {
     rate: Rate,
+    /// When the next one may begin.
     next: Option<Pin<Box<Sleep>>>,
+    /// What is left to the one under way, in bytes; 0: there is none.
+    left: usize,
 }
 
 impl Subscription {
@@ -111,7 +115,7 @@ impl Subscription {
             taken: VecDeque::new(),
             place: None,
             credit: request.window.map(|window| u64::from(window.get())),
-            pace: request.rate.map(|rate| Pace { rate, next: None }),
+            pace: request.rate.map(|rate| Pace { rate, next: None, left: 0 }),
             ended: false,
             failed: None,
         }
@@ -135,25 +139,37 @@ impl Subscription {
             // Gaps and places are no flush.
             Some(pace) if bounds.events > 0 => {
                 ready!(pace.poll(cx));
-                Bounds::new(usize::MAX, FLUSH_BYTES.min(bounds.bytes))
+                Bounds::new(bounds.events, bounds.bytes.min(pace.left))
             }
             _ => bounds,
         };
         let before = out.deliveries.len();
-        let polled = ready!(self.feed.poll_batch(cx, bounds.at_most(self.credit.unwrap_or(u64::MAX)), out));
+        let polled = self.feed.poll_batch(cx, bounds.at_most(self.credit.unwrap_or(u64::MAX)), out);
+        if let (Poll::Pending, Some(pace)) = (&polled, &mut self.pace) {
+            pace.end_flush();
+        }
+        let polled = ready!(polled);
         self.ended = !matches!(polled, Some(Ok(())));
-        self.account(&out.deliveries[before..]);
+        self.account(&out.deliveries[before..], bounds, out.more);
         out.place = self.feed.place();
         Poll::Ready(polled)
     }
 
-    fn account(&mut self, taken: &[Delivery]) {
-        let events = taken.iter().filter(|delivery| matches!(delivery, Delivery::Event(_))).count() as u64;
+    fn account(&mut self, taken: &[Delivery], bounds: Bounds, more: bool) {
+        let sizes = taken.iter().filter_map(|delivery| match delivery {
+            Delivery::Event(event) => Some(event.payload().len()),
+            _ => None,
+        });
+        let (events, bytes) = sizes.fold((0, 0), |(events, bytes), size| (events + 1, bytes + size));
         if let Some(credit) = &mut self.credit {
-            *credit = credit.saturating_sub(events);
+            *credit = credit.saturating_sub(events as u64);
         }
         if let Some(pace) = self.pace.as_mut().filter(|_| events > 0) {
-            pace.next = Some(Box::pin(sleep_until(Instant::now() + pace.rate.interval())));
+            pace.take(bytes);
+            let fits_more = events == bounds.events || pace.left >= bounds.bytes;
+            if !more || !fits_more || self.credit == Some(0) {
+                pace.end_flush();
+            }
         }
     }
 
@@ -231,12 +247,29 @@ impl Subscription {
 }
 
 impl Pace {
+    /// Ready while a flush is under way, and when one may begin.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(next) = &mut self.next {
-            ready!(next.as_mut().poll(cx));
-            self.next = None;
+        if self.left == 0 {
+            if let Some(next) = &mut self.next {
+                ready!(next.as_mut().poll(cx));
+                self.next = None;
+            }
+            self.left = FLUSH_BYTES;
         }
         Poll::Ready(())
+    }
+
+    fn take(&mut self, bytes: usize) {
+        let next = || Box::pin(sleep_until(Instant::now() + self.rate.interval()));
+        self.next.get_or_insert_with(next);
+        self.left = self.left.saturating_sub(bytes);
+    }
+
+    /// If it has begun.
+    fn end_flush(&mut self) {
+        if self.next.is_some() {
+            self.left = 0;
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use pushpull_core::{
-    Bounds, Context, Cursor, Delivery, Epoch, Fetch, Overflow, Pattern, Prev, Pull, PushExt, Rate, Start,
-    Subscribe,
+    Bounds, Context, Cursor, Delivery, Epoch, Fetch, Message, Overflow, Pattern, Prev, ProducerExt, Pull,
+    PushExt, Rate, Start, Subscribe,
 };
 
 use crate::{Broker, asking, at, batch, consume, drain, fetch, fetching, publish, publish_key, small};
@@ -191,7 +191,26 @@ async fn a_rate_bounds_the_flushes() {
     publish(&broker, "a", 3).await;
     assert_eq!(batch(&mut subscription, Bounds::default()), "");
     tokio::time::advance(Duration::from_millis(501)).await;
-    assert_eq!(batch(&mut subscription, Bounds::new(1, usize::MAX)), "e3 e4 e5", "a flush is all that waits");
+    let one = Bounds::new(1, usize::MAX);
+    let pieces: Vec<_> = (0..4).map(|_| batch(&mut subscription, one)).collect();
+    assert_eq!(pieces, ["e3", "e4", "e5", ""], "a flush is all that waits");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_has_up_to_256_kib_however_little_is_taken_at_once() {
+    let broker = Broker::memory();
+    let rate = Rate::per_second(1.0).unwrap();
+    let mut subscription = broker.consume(asking("a").at_rate(rate)).await.unwrap();
+    for _ in 0..40 {
+        let message = Message::new(vec![0; 30 * 1024]);
+        broker.publish_one(&"a".parse().unwrap(), message).await.unwrap();
+    }
+    let little = Bounds::new(256, 64 * 1024);
+    for flush in ["p0 e1 e2", "e9 e10", "e17 e18"] {
+        let mut pieces: Vec<_> = (0..5).map(|_| batch(&mut subscription, little)).collect();
+        assert_eq!((pieces.remove(0).as_str(), pieces.pop().as_deref()), (flush, Some("")));
+        tokio::time::advance(Duration::from_millis(1001)).await;
+    }
 }
 
 #[tokio::test]

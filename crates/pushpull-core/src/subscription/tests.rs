@@ -81,7 +81,7 @@ async fn a_rate_holds_flushes_back_but_no_gaps_and_places() {
     let mut subscription = Subscription::new(feed, &request);
     let begun = Instant::now();
     let mut told = Vec::new();
-    for wanted in [1, 1, 1, 0, 1] {
+    for wanted in [2, 2, 2, 0, 2] {
         let (deliveries, _) = poll(&mut subscription, Bounds::new(wanted, usize::MAX)).await;
         told.push((begun.elapsed().as_millis(), deliveries.join(", ")));
     }
@@ -92,8 +92,22 @@ async fn a_rate_holds_flushes_back_but_no_gaps_and_places() {
         "a flush is all that waits; what brings no event is none"
     );
     let bounds = bounds.lock().unwrap().clone();
-    assert_eq!(bounds[1], Bounds::new(usize::MAX, FLUSH_BYTES));
+    assert_eq!(bounds[1], Bounds::new(2, FLUSH_BYTES));
     assert_eq!(bounds[3].events, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_is_taken_in_pieces_of_the_callers_size() {
+    let turns = [Turn::Give((1..=8).map(event).collect()), Turn::Give(vec![event(9)])];
+    let request = asks().at_rate(Rate::per_second(1.0).unwrap());
+    let mut subscription = Subscription::new(FakeFeed::new(turns), &request);
+    let begun = Instant::now();
+    let mut pieces = Vec::new();
+    for _ in 0..4 {
+        let (_, piece) = poll(&mut subscription, Bounds::new(3, usize::MAX)).await;
+        pieces.push((begun.elapsed().as_secs(), piece.events()));
+    }
+    assert_eq!(pieces, [(0, 3), (0, 3), (0, 2), (1, 1)]);
 }
 
 #[tokio::test(start_paused = true)]
