@@ -1,0 +1,18 @@
+//! Between what the core says and what is on the wire.
+
+mod asked;
+#[cfg(feature = "server")]
+mod frame;
+
+#[cfg(feature = "client")]
+mod received;
+
+#[cfg(feature = "client")]
+pub(crate) use asked::{ask_fetch, ask_publish, ask_subscribe};
+#[cfg(feature = "client")]
+pub(crate) use received::{Frame, cursor_in, frame_in, place_in};
+#[cfg(feature = "server")]
+pub(crate) use {
+    asked::{fetch_of, messages_of, option_given, subscribe_of, topics_of},
+    frame::{Flush, MAX_FRAME, PREFIX, event_frame, gap_frame, heartbeat, message, prefixed},
+};

@@ -1,0 +1,265 @@
+//! Server frames, and how they go into DATA frames of HTTP/2.
+
+use std::collections::VecDeque;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
+use pushpull_core::{Cursor, Event, FormatKey, Gap, GapReason, Prev};
+
+use crate::proto::{self, ServerFrame, server_frame};
+
+/// An event's frame as a gRPC message: made once, shared by all subscribers.
+static MESSAGE: FormatKey = FormatKey::new("grpc");
+
+/// What stands before each message: a flag and the length.
+pub(crate) const PREFIX: usize = 5;
+/// A frame or a reply stays below 4 MiB, which is what stock clients take.
+pub(crate) const MAX_FRAME: usize = 4 * 1024 * 1024 - 1;
+/// h2 counts each DATA frame below this many bytes, by what it lacks, against the sender, and closes the connection of a
+/// reader who is behind by too many (RUSTSEC-2026-0258).
+const SHORT: usize = 256;
+/// What a stream takes of its peer's budget for short frames: half of the least there is.
+const ALLOWANCE: usize = 12_800;
+/// A message of at least this size goes as it is, shared; smaller ones are joined.
+const LARGE: usize = 16 * 1024;
+
+/// The frame of `event` as a gRPC message.
+pub(crate) fn event_frame(event: &Event) -> Bytes {
+    event.encoded(&MESSAGE, |event| message(&frame(server_frame::Frame::Event(event_of(event)))))
+}
+
+/// The frame of `gap` as a gRPC message.
+pub(crate) fn gap_frame(gap: &Gap) -> Bytes {
+    message(&frame(server_frame::Frame::Gap(proto::Gap {
+        after: gap.after.to_string(),
+        before: gap.before.to_string(),
+        cursor: gap.cursor.to_string(),
+        reason: reason_of(gap.reason).into(),
+    })))
+}
+
+/// A heartbeat.
+pub(crate) fn heartbeat(place: Option<Cursor>, conflated: u64) -> server_frame::Frame {
+    let cursor = place.map(|place| place.to_string()).unwrap_or_default();
+    server_frame::Frame::Heartbeat(proto::Heartbeat { cursor, conflated })
+}
+
+/// The frame that says `what`.
+pub(crate) fn frame(what: server_frame::Frame) -> ServerFrame {
+    ServerFrame { frame: Some(what), padding: Bytes::new() }
+}
+
+fn event_of(event: &Event) -> proto::Event {
+    proto::Event {
+        topic: event.topic().to_string(),
+        cursor: event.cursor().to_string(),
+        prev: match event.prev() {
+            Prev::First => Some(String::new()),
+            Prev::At(cursor) => Some(cursor.to_string()),
+            Prev::Unknown => None,
+        },
+        time_ms: event.time_ms(),
+        event: event.name().unwrap_or_default().to_owned(),
+        key: event.key().unwrap_or_default().to_owned(),
+        content_type: event.content_type().to_owned(),
+        payload: event.payload().clone(),
+        snapshot: event.is_snapshot(),
+    }
+}
+
+fn reason_of(reason: GapReason) -> proto::GapReason {
+    match reason {
+        GapReason::Evicted => proto::GapReason::Evicted,
+        GapReason::Lagged => proto::GapReason::Lagged,
+        GapReason::Skipped => proto::GapReason::Skipped,
+        GapReason::Rewound => proto::GapReason::Rewound,
+        GapReason::Reset => proto::GapReason::Reset,
+        _ => proto::GapReason::Unspecified,
+    }
+}
+
+/// A gRPC message, uncompressed: flag, length, protobuf.
+pub(crate) fn message(frame: &impl Message) -> Bytes {
+    let length = frame.encoded_len();
+    let mut bytes = with_prefix(length);
+    frame.encode_raw(&mut bytes);
+    bytes.freeze()
+}
+
+/// The same of a message that is encoded already.
+pub(crate) fn prefixed(encoded: &[u8]) -> Bytes {
+    let mut bytes = with_prefix(encoded.len());
+    bytes.extend_from_slice(encoded);
+    bytes.freeze()
+}
+
+fn with_prefix(length: usize) -> BytesMut {
+    let mut bytes = BytesMut::with_capacity(PREFIX + length);
+    bytes.put_u8(0);
+    // A message is far smaller than 4 GiB: payloads are limited, and frames are cut at 4 MiB.
+    bytes.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    bytes
+}
+
+/// Joins what waits into chunks, each of which becomes one DATA frame, or several full ones.
+///
+/// Nothing waits for company: a chunk is what there is. Short ones are padded once the peer's budget for them would
+/// suffer.
+#[derive(Debug)]
+pub(crate) struct Flush {
+    ready: VecDeque<Bytes>,
+    open: BytesMut,
+    /// Where the last message of `open` begins.
+    last: usize,
+    allowance: usize,
+}
+
+impl Default for Flush {
+    fn default() -> Self {
+        Self { ready: VecDeque::new(), open: BytesMut::new(), last: 0, allowance: ALLOWANCE }
+    }
+}
+
+impl Flush {
+    /// Puts a gRPC message behind all others.
+    pub(crate) fn push(&mut self, message: Bytes) {
+        if message.len() >= LARGE {
+            self.close();
+            self.ready.push_back(message);
+            return;
+        }
+        self.last = self.open.len();
+        self.open.extend_from_slice(&message);
+        if self.open.len() >= LARGE {
+            self.close();
+        }
+    }
+
+    /// Says `what` behind all others.
+    pub(crate) fn say(&mut self, what: server_frame::Frame) {
+        self.push(message(&frame(what)));
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.ready.iter().map(Bytes::len).sum::<usize>() + self.open.len()
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.open.is_empty()
+    }
+
+    /// The next chunk.
+    pub(crate) fn next(&mut self) -> Option<Bytes> {
+        if self.ready.is_empty() {
+            self.close();
+        }
+        let chunk = self.ready.pop_front();
+        if self.ready.is_empty() && self.ready.capacity() > 8 {
+            self.ready = VecDeque::new();
+        }
+        chunk
+    }
+
+    fn close(&mut self) {
+        if self.open.is_empty() {
+            return;
+        }
+        let lacking = SHORT.saturating_sub(self.open.len());
+        match self.allowance.checked_sub(lacking) {
+            Some(rest) => self.allowance = rest,
+            None => self.pad(lacking),
+        }
+        // The peer credits what a frame has beyond the threshold.
+        let beyond = self.open.len().saturating_sub(SHORT);
+        self.allowance = (self.allowance + beyond).min(ALLOWANCE);
+        self.ready.push_back(std::mem::take(&mut self.open).freeze());
+        self.last = 0;
+    }
+
+    /// Appends the field `padding` to the last message: fields of one message may be joined.
+    fn pad(&mut self, lacking: usize) {
+        const TAG_AND_LENGTH: usize = 3;
+        let padding = Bytes::from(vec![0; lacking.saturating_sub(TAG_AND_LENGTH).max(1)]);
+        let before = self.open.len() - self.last - PREFIX;
+        let filler = ServerFrame { frame: None, padding };
+        filler.encode_raw(&mut self.open);
+        let length = self.open.len() - self.last - PREFIX;
+        debug_assert!(length > before, "something was appended");
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        self.open[self.last + 1..self.last + PREFIX].copy_from_slice(&length.to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn beat(n: u64) -> server_frame::Frame {
+        heartbeat(None, n)
+    }
+
+    /// The messages in `chunk`.
+    fn messages(mut chunk: &[u8]) -> Vec<server_frame::Frame> {
+        let mut found = Vec::new();
+        while let [0, a, b, c, d, rest @ ..] = chunk {
+            let (one, rest) = rest.split_at(u32::from_be_bytes([*a, *b, *c, *d]) as usize);
+            found.push(ServerFrame::decode(one).unwrap().frame.unwrap());
+            chunk = rest;
+        }
+        assert!(chunk.is_empty());
+        found
+    }
+
+    #[test]
+    fn all_that_waits_is_one_chunk() {
+        let mut flush = Flush::default();
+        (1..=10).for_each(|n| flush.say(beat(n)));
+        let chunk = flush.next().unwrap();
+        assert_eq!(messages(&chunk), (1..=10).map(beat).collect::<Vec<_>>());
+        assert!(flush.is_empty() && flush.next().is_none());
+    }
+
+    #[test]
+    fn a_trickle_spends_no_more_than_the_allowance() {
+        let mut flush = Flush::default();
+        let mut spent = 0;
+        for n in 1..=10_000 {
+            flush.say(beat(n));
+            let chunk = flush.next().unwrap();
+            assert_eq!(messages(&chunk), [beat(n)], "padding says nothing");
+            spent += SHORT.saturating_sub(chunk.len());
+            assert!(chunk.len() <= SHORT + 2);
+        }
+        assert!((ALLOWANCE - SHORT..=ALLOWANCE).contains(&spent), "{spent}");
+    }
+
+    #[test]
+    fn every_length_can_be_padded() {
+        for length in 1..SHORT {
+            let mut flush = Flush { allowance: 0, ..Flush::default() };
+            let detail = "x".repeat(length);
+            let said = server_frame::Frame::Error(proto::Error { detail, ..proto::Error::default() });
+            flush.say(beat(1));
+            flush.say(said.clone());
+            let chunk = flush.next().unwrap();
+            assert_eq!(messages(&chunk), [beat(1), said]);
+            assert!(chunk.len() >= SHORT, "{length}: {}", chunk.len());
+        }
+    }
+
+    #[test]
+    fn a_large_message_goes_as_it_is_and_order_is_kept() {
+        let mut flush = Flush::default();
+        let detail = "x".repeat(LARGE);
+        let large =
+            message(&frame(server_frame::Frame::Error(proto::Error { detail, ..Default::default() })));
+        flush.say(beat(1));
+        flush.push(large.clone());
+        flush.say(beat(2));
+        assert_eq!(messages(&flush.next().unwrap()), [beat(1)]);
+        assert_eq!(flush.next().unwrap().as_ptr(), large.as_ptr());
+        assert_eq!(messages(&flush.next().unwrap()), [beat(2)]);
+    }
+}
