@@ -118,18 +118,19 @@ impl BrokerFeed {
     fn begin_anew(&mut self, came_with: Cursor, place: u64, reason: GapReason) {
         self.place = place;
         self.told_to = self.peek().lost_to.unwrap_or(0);
-        let mut complete_from = self.told_to.max(place) + 1;
-        if self.overflow == Overflow::Latest {
-            self.place = self.hub.head();
-            complete_from = self.place + 1;
-        }
-        let cursor = self.hub.cursor(self.place);
-        let gap = Gap::new(came_with, self.hub.cursor(complete_from), cursor, reason);
+        let complete_from = self.told_to.max(place) + 1;
+        let gap = Gap::new(came_with, self.hub.cursor(complete_from), self.hub.cursor(place), reason);
         self.stage = Stage::Beginning(Some(gap));
     }
 
     fn peek(&self) -> Found {
         self.read(Bounds::new(0, 0))
+    }
+
+    /// Whether something asked for follows, as far as one read can tell.
+    fn may_follow(&self) -> bool {
+        let found = self.read(Bounds::new(1, 1));
+        found.more || !found.events.is_empty()
     }
 
     fn read(&self, bounds: Bounds) -> Found {
@@ -173,6 +174,10 @@ impl BrokerFeed {
     fn take_beginning(&mut self, gap: Option<Gap>, out: &mut Batch) {
         if let Some(gap) = gap {
             self.tell(gap, out);
+            // Its cursor is where all that is retained follows, which this consumer does not want.
+            if self.overflow == Overflow::Latest && self.may_follow() {
+                self.skip(out);
+            }
         }
         if matches!(self.stage, Stage::Running) {
             out.deliveries.push(Delivery::Place(self.hub.cursor(self.place)));
@@ -237,19 +242,23 @@ impl BrokerFeed {
 
     /// Tells that what was asked for up to `lost_to` is gone. Returns whether what is retained still follows.
     fn tell_loss(&mut self, lost_to: u64, reason: GapReason, out: &mut Batch) -> bool {
+        if self.overflow == Overflow::Latest {
+            self.skip(out);
+            return false;
+        }
         let after = self.hub.cursor(self.place);
-        let gap = match self.overflow {
-            Overflow::Latest => {
-                self.place = self.hub.head();
-                // What is lost beyond the head already, in the middle of an append, is still to be told.
-                self.told_to = self.place;
-                let newest = self.hub.cursor(self.place);
-                Gap::new(after, self.hub.cursor(self.place + 1), newest, GapReason::Skipped)
-            }
-            _ => Gap::new(after, self.hub.cursor(lost_to + 1), after, reason),
-        };
-        self.tell(gap, out);
-        self.overflow != Overflow::Latest && matches!(self.stage, Stage::Running)
+        self.tell(Gap::new(after, self.hub.cursor(lost_to + 1), after, reason), out);
+        matches!(self.stage, Stage::Running)
+    }
+
+    /// Goes to the newest, and tells it.
+    fn skip(&mut self, out: &mut Batch) {
+        let after = self.hub.cursor(self.place);
+        self.place = self.hub.head();
+        // What is lost beyond the head already, in the middle of an append, is still to be told.
+        self.told_to = self.place;
+        let newest = self.hub.cursor(self.place);
+        self.tell(Gap::new(after, self.hub.cursor(self.place + 1), newest, GapReason::Skipped), out);
     }
 
     fn tell(&mut self, gap: Gap, out: &mut Batch) {

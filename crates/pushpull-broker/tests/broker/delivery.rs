@@ -72,6 +72,21 @@ async fn an_unknown_or_future_cursor_is_reset_and_says_so_first() {
 }
 
 #[tokio::test]
+async fn overflow_latest_tells_of_a_void_cursor_and_then_what_it_skips() {
+    let broker = small(2);
+    publish(&broker, "a", 5).await;
+    let void = asking("a").from(at(&broker, 9)).on_overflow(Overflow::Latest);
+    let mut reset = broker.consume(void).await.unwrap();
+    assert_eq!(drain(&mut reset), "reset 9..4@3 skipped 3..6@5 p5");
+    publish(&broker, "a", 1).await;
+    assert_eq!(drain(&mut reset), "e6");
+    for idle in ["idle", "idle.*"] {
+        let idle = asking(idle).from(at(&broker, 9)).on_overflow(Overflow::Latest);
+        assert_eq!(drain(&mut broker.consume(idle).await.unwrap()), "reset 9..5@4 p4", "nothing is skipped");
+    }
+}
+
+#[tokio::test]
 async fn overflow_gap_tells_and_goes_on() {
     let broker = small(3);
     publish(&broker, "a", 1).await;
