@@ -5,11 +5,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::{
     HeaderMap, HeaderValue, StatusCode,
-    header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderName},
+    header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE},
 };
 use pushpull_core::{
     Backoff, Context, Dial, Dialing, ErrorKind, Feed, Message, Problem, Producer, PublishError, Published,
-    Push, Reconnecting, Start, StartAt, Subscribe, SubscribeError, Subscription, Topic,
+    Push, Reconnecting, Subscribe, SubscribeError, Subscription, Topic,
 };
 use pushpull_http::{BaseUrl, Endpoint, HttpClient, HttpProducer, encode_query};
 use tokio::time::Instant;
@@ -68,22 +68,15 @@ impl SseClient {
         self
     }
 
-    async fn connect(self, mut request: Subscribe) -> Result<Box<dyn Feed>, SubscribeError> {
+    async fn connect(self, request: Subscribe) -> Result<Box<dyn Feed>, SubscribeError> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        if let StartAt::After(cursor) = request.start {
-            // The header, not the query: it is what a server closes for good by (204).
-            request.start = Start::Latest.into();
-            let value = HeaderValue::try_from(cursor.to_string())
-                .map_err(|_| Problem::invalid("after", "no cursor"))?;
-            headers.insert(HeaderName::from_static("last-event-id"), value);
-        }
         let path = format!("/sse?{}", encode_query(&request, Endpoint::Sse));
         let answer = self.http.get(&path, headers, Instant::now() + CONNECT).await?;
         match answer.status {
             StatusCode::OK if is_event_stream(&answer.headers) => {
-                Ok(Box::new(SseFeed::new(answer.body, self.silence)))
+                Ok(Box::new(SseFeed::new(answer.body, self.silence, &request)))
             }
             StatusCode::OK => Err(Problem::new(ErrorKind::Protocol, "the answer is no event stream").into()),
             StatusCode::NO_CONTENT => Ok(Box::new(EndedFeed::default())),

@@ -27,11 +27,11 @@ pub(crate) fn event(event: &Event, format: Format) -> Bytes {
     }
 }
 
-/// A gap's block. In the middle of a snapshot there is no place to resume from, so it bears no id.
-pub(crate) fn gap(gap: &Gap, is_in_snapshot: bool) -> String {
+/// A gap's block. `id` is the place to resume from, of which there is none in the middle of a snapshot.
+pub(crate) fn gap(gap: &Gap, id: Option<Cursor>) -> String {
     let mut block = String::new();
-    if !is_in_snapshot {
-        let _ = writeln!(block, "id: {}", gap.cursor);
+    if let Some(id) = id {
+        let _ = writeln!(block, "id: {id}");
     }
     let _ = write!(block, "event: {GAP_EVENT}\ndata: {}\n\n", gap_json(gap));
     block
@@ -156,8 +156,8 @@ mod tests {
         let told = Gap::new(at(1), at(5), at(1), GapReason::Evicted);
         let object =
             "{\"gap\":{\"after\":\"10-1\",\"before\":\"10-5\",\"cursor\":\"10-1\",\"reason\":\"evicted\"}}";
-        assert_eq!(gap(&told, true), format!("event: pushpull-gap\ndata: {object}\n\n"));
-        assert_eq!(gap(&told, false), format!("id: 10-1\nevent: pushpull-gap\ndata: {object}\n\n"));
+        assert_eq!(gap(&told, None), format!("event: pushpull-gap\ndata: {object}\n\n"));
+        assert_eq!(gap(&told, Some(at(1))), format!("id: 10-1\nevent: pushpull-gap\ndata: {object}\n\n"));
     }
 
     /// The algorithm of 9.2.6, to the letter, for one block.

@@ -17,8 +17,8 @@ use bytes::Bytes;
 use futures_core::Stream;
 use http_body::{Body, Frame};
 use pushpull_core::{
-    Batch, Bounds, ConsumeError, Cursor, Delivery, ErrorKind, Feed, Link, Problem, Standing, SubscribeError,
-    Topics,
+    Batch, Bounds, ConsumeError, Cursor, Delivery, ErrorKind, Feed, Gap, Link, Overflow, Problem, Standing,
+    Start, StartAt, Subscribe, SubscribeError, Topics,
 };
 use pushpull_http::json::{Item, parse_item};
 use sse_stream::{Sse, SseStream};
@@ -46,29 +46,42 @@ pub(crate) struct SseFeed<B: Source> {
     /// The delay that the last block asked for: it announces the end, if the end follows.
     retry: Option<Duration>,
     place: Option<Cursor>,
+    /// Until it is complete a gap tells only what it lacks.
+    is_in_snapshot: bool,
+    /// Whether a gap is the server's last word.
+    is_closed_by_gap: bool,
     is_ended: bool,
 }
 
 impl<B: Source> SseFeed<B> {
-    /// Reads `body`, which counts as dead after `silence` without a byte.
-    pub(crate) fn new(body: B, silence: Duration) -> Self {
+    /// Reads what `request` asked for out of `body`, which counts as dead after `silence` without a byte.
+    pub(crate) fn new(body: B, silence: Duration, request: &Subscribe) -> Self {
         let pending = Arc::new(AtomicUsize::new(0));
         let watched = Watched { body, silence, timer: Box::pin(sleep(silence)), pending: pending.clone() };
-        Self { stream: Box::pin(SseStream::new(watched)), pending, retry: None, place: None, is_ended: false }
+        Self {
+            stream: Box::pin(SseStream::new(watched)),
+            pending,
+            retry: None,
+            place: None,
+            is_in_snapshot: matches!(request.start, StartAt::Start(Start::Snapshot | Start::Last)),
+            is_closed_by_gap: request.overflow == Overflow::Close,
+            is_ended: false,
+        }
     }
 
     fn take(&mut self, block: Sse, out: &mut Batch) -> Result<(), Problem> {
         self.pending.store(0, Ordering::Relaxed);
         self.retry = block.retry.map(Duration::from_millis);
         match (block.data, block.id) {
-            (Some(data), _) => out.deliveries.push(match parse_item(data.as_bytes())? {
-                Item::Event(event) => Delivery::Event(event),
-                Item::Gap(gap) => Delivery::Gap(gap),
+            (Some(data), _) => match parse_item(data.as_bytes())? {
+                Item::Event(event) => out.deliveries.push(Delivery::Event(event)),
+                Item::Gap(gap) => self.take_gap(gap, out),
                 _ => return Ok(()),
-            }),
+            },
             (None, Some(id)) => {
                 let place =
                     id.parse().map_err(|_| Problem::new(ErrorKind::Protocol, "an id is no cursor"))?;
+                self.is_in_snapshot = false;
                 if self.place != Some(place) {
                     out.deliveries.push(Delivery::Place(place));
                 }
@@ -77,6 +90,14 @@ impl<B: Source> SseFeed<B> {
         }
         self.place = out.deliveries.last().and_then(Delivery::place).or(self.place);
         Ok(())
+    }
+
+    fn take_gap(&mut self, gap: Gap, out: &mut Batch) {
+        out.deliveries.push(Delivery::Gap(gap));
+        if self.is_closed_by_gap && !self.is_in_snapshot {
+            self.is_ended = true;
+            out.deliveries.push(Delivery::Link(Link::Ended { retry: None, cursor: Some(gap.cursor) }));
+        }
     }
 
     fn end(&mut self, out: &mut Batch) {
@@ -112,7 +133,10 @@ impl<B: Source> Feed for SseFeed<B> {
                 polled => ready!(polled),
             };
             let failed = match polled {
-                Some(Ok(block)) => self.take(block, out).err(),
+                Some(Ok(block)) => match self.take(block, out) {
+                    Ok(()) if self.is_ended => return Poll::Ready(Some(Ok(()))),
+                    taken => taken.err(),
+                },
                 Some(Err(error)) => Some(lost(&error)),
                 None => {
                     self.end(out);

@@ -11,7 +11,9 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use http_body::Frame;
-use pushpull_core::{Batch, Bounds, ConsumeError, Cursor, Delivery, Link, Start, StartAt, Subscription};
+use pushpull_core::{
+    Batch, Bounds, ConsumeError, Cursor, Delivery, Gap, Link, Overflow, Start, StartAt, Subscription,
+};
 use pushpull_http::{Entry, Format, Gate, KeepAlive, Transport};
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
@@ -26,6 +28,7 @@ pub struct SseBody {
     gate: Gate,
     format: Format,
     keep_alive: KeepAlive,
+    overflow: Overflow,
     ticks: Interval,
     /// Ready when the stream has to end: a drain, or the end of an identity.
     end: Pin<Box<dyn Future<Output = End> + Send>>,
@@ -76,6 +79,7 @@ impl SseBody {
             gate,
             format: entry.query.format(),
             keep_alive: entry.query.keepalive,
+            overflow: entry.query.overflow,
             ticks,
             end,
             batch,
@@ -164,7 +168,7 @@ impl SseBody {
         }
         match delivery {
             Delivery::Event(event) => codec::event(event, self.format),
-            Delivery::Gap(gap) => codec::gap(gap, self.is_in_snapshot).into(),
+            Delivery::Gap(gap) => codec::gap(gap, self.gap_id(gap)).into(),
             Delivery::Place(place) => {
                 self.is_in_snapshot = false;
                 if was_told == Some(*place) { Bytes::new() } else { codec::place(*place).into() }
@@ -174,6 +178,16 @@ impl SseBody {
                 retry.map_or_else(Bytes::new, |delay| codec::retry(delay, cursor.or(was_told)).into())
             }
             _ => Bytes::new(),
+        }
+    }
+
+    /// Where a browser resumes that was told `gap`. What it ends for good by `overflow=close` must not be a place
+    /// from which it could go on: from where the gap begins it is told to stop.
+    fn gap_id(&self, gap: &Gap) -> Option<Cursor> {
+        match self.overflow {
+            _ if self.is_in_snapshot => None,
+            Overflow::Close => Some(gap.after),
+            _ => Some(gap.cursor),
         }
     }
 
@@ -208,7 +222,7 @@ impl SseBody {
             }
         }
         let conflated = self.subscription.conflated();
-        metrics.conflated(conflated - self.conflated);
+        metrics.conflated(conflated.saturating_sub(self.conflated));
         self.conflated = conflated;
     }
 }

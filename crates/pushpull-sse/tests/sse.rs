@@ -290,6 +290,23 @@ async fn the_client_goes_on_after_a_restart_without_loss() {
 }
 
 #[tokio::test]
+async fn a_browser_that_was_told_of_a_reset_and_closed_is_stopped_too() {
+    let broker = Broker::memory();
+    publish(&broker, "a", 3).await;
+    let (gate, epoch) = (Gate::open(), broker.place().epoch());
+    let query = "topic=a&overflow=close&after=zz-7";
+    let mut body = ask(&broker, &gate, query, &[]).await.into_body();
+    let gap = format!(
+        "\nid: zz-7\nevent: pushpull-gap\ndata: {{\"gap\":{{\"after\":\"zz-7\",\"before\":\"{epoch}-1\",\
+         \"cursor\":\"{epoch}-0\",\"reason\":\"reset\"}}}}\n\n"
+    );
+    assert_eq!(first(&mut body).await, gap);
+    assert_eq!(frame(&mut body).await, None);
+    let again = ask(&broker, &gate, query, &[("last-event-id", "zz-7")]).await;
+    assert_eq!(again.status(), StatusCode::NO_CONTENT);
+}
+
+#[tokio::test]
 async fn the_client_tells_gaps_and_final_ends() {
     let broker = Broker::memory_with(Retention::default().with_messages(2));
     publish(&broker, "a", 5).await;
@@ -303,12 +320,21 @@ async fn the_client_tells_gaps_and_final_ends() {
     let request = Subscribe::to("a").unwrap().from(at(&broker, 1)).on_overflow(Overflow::Close);
     let mut closed = client.consume(request).await.unwrap();
     within(closed.next()).await;
-    let end = within(closed.next()).await;
     assert!(
-        matches!(end, Some(Ok(Delivery::Link(Link::Ended { retry: None, .. })))),
-        "stopped by 204: {end:?}"
+        matches!(within(closed.next()).await, Some(Ok(Delivery::Place(place))) if place == at(&broker, 1))
     );
+    let Some(Ok(Delivery::Gap(gap))) = within(closed.next()).await else { panic!("a gap") };
+    assert_eq!(gap.reason.as_str(), "evicted");
+    let end = within(closed.next()).await;
+    assert!(matches!(end, Some(Ok(Delivery::Link(Link::Ended { retry: None, .. })))), "{end:?}");
     assert!(within(closed.next()).await.is_none());
+    let request = Subscribe::to("a").unwrap().from(Cursor::UNKNOWN).on_overflow(Overflow::Close);
+    let mut closed = client.consume(request).await.unwrap();
+    within(closed.next()).await;
+    let Some(Ok(Delivery::Gap(gap))) = within(closed.next()).await else { panic!("a gap") };
+    assert_eq!((gap.reason.as_str(), gap.cursor), ("reset", at(&broker, 3)));
+    let end = within(closed.next()).await;
+    assert!(matches!(end, Some(Ok(Delivery::Link(Link::Ended { retry: None, .. })))), "{end:?}");
     let refused = client.consume(Subscribe::to("a").unwrap().from(Start::Latest)).await;
     drop(refused);
     assert!(SseClient::new("http://127.0.0.1:1/?x").is_err());
