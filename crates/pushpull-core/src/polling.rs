@@ -63,7 +63,12 @@ impl Schedule {
         Self { interval: Duration::ZERO, jitter: 0.0, wait: wait.min(Fetch::MAX_WAIT), ..Self::default() }
     }
 
-    fn pause(&self) -> Duration {
+    /// How long a question that does not wait may take.
+    pub(crate) fn answer_time(&self) -> Duration {
+        self.deadline.min(LONGEST_PAUSE)
+    }
+
+    pub(crate) fn pause(&self) -> Duration {
         let jitter = if self.jitter.is_nan() { 0.0 } else { self.jitter.clamp(0.0, 1.0) };
         self.interval.min(LONGEST_PAUSE).mul_f64(1.0 + jitter * (fastrand::f64() * 2.0 - 1.0))
     }
@@ -109,6 +114,7 @@ pub struct Polling {
     asked: Option<Cursor>,
     /// The place behind all that was handed over.
     place: Option<Cursor>,
+    conflated: u64,
     troubled: bool,
 }
 
@@ -124,6 +130,7 @@ impl Polling {
             waiting: VecDeque::new(),
             asked: None,
             place: None,
+            conflated: 0,
             troubled: false,
         };
         Subscription::new(feed, request)
@@ -168,6 +175,7 @@ impl Polling {
     }
 
     fn receive(&mut self, batch: Batch) {
+        self.conflated += batch.conflated;
         let mut told = self.asked.or_else(|| self.tell_start(&batch));
         for delivery in batch.deliveries {
             told = delivery.place().or(told);
@@ -285,7 +293,7 @@ impl Feed for Polling {
     fn grant(&mut self, _: u64) {}
 
     fn conflated(&self) -> u64 {
-        0
+        self.conflated
     }
 
     fn standing(&self) -> Option<Standing> {
