@@ -251,6 +251,7 @@ impl Answer {
         batch.place = self.feed.place();
         batch.more = self.cut && !batch.closed;
         batch.stale = stale;
+        batch.conflated = self.feed.conflated();
         batch
     }
 }

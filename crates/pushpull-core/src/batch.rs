@@ -17,6 +17,9 @@ pub struct Batch {
     pub stale: bool,
     /// Whether the overflow policy `close` was met: the last delivery is the gap, and nothing follows.
     pub closed: bool,
+    /// How many events the answer to a fetch left out by conflation. A subscription tells it by
+    /// [`conflated`](crate::Subscription::conflated).
+    pub conflated: u64,
 }
 
 /// How much to take at most.
@@ -57,6 +60,7 @@ impl Batch {
         self.more = false;
         self.stale = false;
         self.closed = false;
+        self.conflated = 0;
     }
 
     /// How many of its deliveries are events.

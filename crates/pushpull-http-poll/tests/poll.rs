@@ -326,8 +326,11 @@ async fn conflation_keeps_the_newest_of_each_key() {
     for (topic, key) in [("a", "x"), ("b", "x"), ("a", "y"), ("a", "x")] {
         broker.publish_one(&topic.parse().unwrap(), Message::text("v").with_key(key)).await.unwrap();
     }
-    let page = ask(&broker, "topic=a&topic=b&start=earliest&conflate=key", &[]).await;
+    let gate = Gate::open();
+    let page = call(&broker, &gate, "GET", "topic=a&topic=b&start=earliest&conflate=key", &[]).await;
     assert_eq!(page.seqs(), [2, 3, 4]);
+    let counted = gate.metrics().render(Exposition::Prometheus, None);
+    assert!(counted.contains("pushpull_conflated_total 1\n"), "{counted}");
     assert!(page.json()["events"][1].get("prev").is_none(), "the one before it was left out");
     assert_eq!(page.json()["events"][2]["prev"], page.json()["events"][1]["cursor"]);
 }

@@ -61,6 +61,7 @@ impl PollRequest {
         if let Some(transport) = self.endpoint.transport() {
             metrics.delivered(transport, batch.events() as u64);
         }
+        metrics.conflated(batch.conflated);
         batch.deliveries.iter().filter_map(as_gap).for_each(|gap| metrics.gap(gap.reason));
     }
 }
