@@ -168,3 +168,11 @@ async fn a_drain_ends_connections_at_rest_and_is_clean() {
     assert_eq!(rest(silent).await, "");
     assert!(TcpStream::connect(running.address).await.is_err(), "no longer accepted");
 }
+
+#[tokio::test]
+async fn who_sends_a_bare_pattern_is_asked_to_come_anew_for_the_next() {
+    let running = start(ListenerConfig::default()).await;
+    let answer = rest(send(running.address, b"GET /a?topic=> HTTP/1.1\r\nHost: x\r\n\r\n").await).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.contains("connection: close\r\n"), "the next would be refused here: {answer}");
+}

@@ -32,6 +32,21 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// Time between two pings of an HTTP/2 connection, and for their answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Spoken {
+    Http1,
+    /// For one request.
+    Http1Once,
+    Http2,
+}
+
+impl Spoken {
+    fn new(is_http2: bool) -> Self {
+        if is_http2 { Self::Http2 } else { Self::Http1 }
+    }
+}
+
 pub(super) async fn serve<S>(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared<S>>)
 where
     S: Service<Incomings, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
@@ -42,7 +57,7 @@ where
         let accepted = timeout(shared.config.first_byte, tls.acceptor().accept(stream)).await;
         if let Ok(Ok(stream)) = accepted {
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            talk(TokioIo::new(stream), is_http2, peer, shared).await;
+            talk(TokioIo::new(stream), Spoken::new(is_http2), peer, shared).await;
         }
         return;
     }
@@ -54,11 +69,12 @@ where
     match target::bare(&stream).filter(|_| !is_http2) {
         // Boxed: it is rare, and must not make every connection's future larger.
         Some(seen) => Box::pin(talk_mended(stream, seen, peer, shared)).await,
-        None => talk(TokioIo::new(stream), is_http2, peer, shared).await,
+        None => talk(TokioIo::new(stream), Spoken::new(is_http2), peer, shared).await,
     }
 }
 
-/// Talks HTTP/1.1 after mending the target of the first request.
+/// Talks HTTP/1.1 after mending the target of the one request that it takes: a client that sends a bare pattern once
+/// is likely to send the next so, which could not be mended any more.
 async fn talk_mended<S>(mut stream: TcpStream, seen: usize, peer: SocketAddr, shared: &Arc<Shared<S>>)
 where
     S: Service<Incomings, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
@@ -67,7 +83,7 @@ where
     let Ok(start) = target::encoded(&mut stream, seen).await else { return };
     let (read, write) = stream.into_split();
     let io = tokio::io::join(io::Cursor::new(start).chain(read), write);
-    talk(TokioIo::new(io), false, peer, shared).await;
+    talk(TokioIo::new(io), Spoken::Http1Once, peer, shared).await;
 }
 
 /// Whether the peer speaks HTTP/2 with prior knowledge. What was looked at stays in the socket.
@@ -83,7 +99,7 @@ async fn sniff(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-async fn talk<S, I>(io: I, is_http2: bool, peer: SocketAddr, shared: &Arc<Shared<S>>)
+async fn talk<S, I>(io: I, spoken: Spoken, peer: SocketAddr, shared: &Arc<Shared<S>>)
 where
     S: Service<Incomings, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
@@ -92,7 +108,7 @@ where
     let service = Checked { service: shared.service.clone(), peer };
     let service = hyper::service::service_fn(move |request| service.clone().call(request));
     let config = &shared.config;
-    let ended = if is_http2 {
+    let ended = if spoken == Spoken::Http2 {
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2.timer(TokioTimer::new()).enable_connect_protocol().keep_alive_interval(KEEP_ALIVE);
         http2.keep_alive_timeout(KEEP_ALIVE).max_concurrent_streams(config.streams);
@@ -109,6 +125,7 @@ where
         let mut http1 = http1::Builder::new();
         http1
             .timer(TokioTimer::new())
+            .keep_alive(spoken == Spoken::Http1)
             .header_read_timeout(config.head)
             .max_buf_size(config.head_bytes.max(8192));
         let connection = http1.serve_connection(io, service).with_upgrades();

@@ -4,7 +4,7 @@ use pushpull_broker::Broker;
 use pushpull_core::{Context, ErrorKind, Identity, Problem};
 use pushpull_http::{Action, Authorizer, Gate};
 
-use crate::peer::{JSON, Peer, Server, head};
+use crate::peer::{JSON, Peer, Server, head, publish};
 
 const GOOD: &str = "GET /ws?topic=a HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -170,4 +170,14 @@ async fn what_the_source_refuses_has_its_status_before_the_upgrade() {
     assert_eq!((answer.status, answer.header("content-type")), (503, Some("application/problem+json")));
     let connections = server.gate.metrics().connections(pushpull_http::Transport::Ws);
     assert_eq!(connections, 0);
+}
+
+#[tokio::test]
+async fn a_bare_pattern_is_taken() {
+    let broker = Broker::memory();
+    let server = Server::start(&broker, Gate::open()).await;
+    let mut peer = Peer::json(&server, "topic=a.>").await;
+    assert_eq!(peer.value().await["heartbeat"]["conflated"], 0);
+    publish(&broker, "a.b", &["x"]).await;
+    assert_eq!(peer.value().await["topic"], "a.b");
 }
