@@ -1,16 +1,19 @@
 //! Between what the core says and what is on the wire.
 
+#[cfg(feature = "client")]
+mod ask;
+#[cfg(feature = "server")]
 mod asked;
 #[cfg(feature = "server")]
 mod frame;
-
 #[cfg(feature = "client")]
 mod received;
 
 #[cfg(feature = "client")]
-pub(crate) use asked::{ask_fetch, ask_publish, ask_subscribe};
-#[cfg(feature = "client")]
-pub(crate) use received::{Frame, cursor_in, frame_in, place_in};
+pub(crate) use {
+    ask::{ask_fetch, ask_publish, ask_subscribe},
+    received::{Frame, cursor_in, frame_in, place_in},
+};
 #[cfg(feature = "server")]
 pub(crate) use {
     asked::{fetch_of, messages_of, option_given, subscribe_of, topics_of},

@@ -22,6 +22,7 @@ use http::{
 };
 use pushpull_core::{ErrorKind, Problem, Producer, Pull, Push};
 use pushpull_http::{Body, BoxError, CallKind, Gate};
+use tokio::time::Instant;
 use tonic::server::NamedService;
 use tower_service::Service;
 
@@ -134,7 +135,12 @@ impl GrpcService {
             let mut call = self.gate.enter_call(head, CallKind::Lasting).await?;
             call.cx.deadline = deadline.or(call.cx.deadline);
             let asked: FetchRequest = read_one(&self.gate, body, ENVELOPE).await?;
-            fetch::answer(self.pull.as_deref(), &self.gate, &call.cx, &asked).await
+            let reply = fetch::answer(self.pull.as_deref(), &self.gate, &call.cx, &asked).await?;
+            // A source that minds the deadline itself answers with nothing just then.
+            match deadline {
+                Some(deadline) if deadline <= Instant::now() => Err(call::too_late().into()),
+                _ => Ok(reply),
+            }
         });
         Ok(unary_response(&reply.await?))
     }

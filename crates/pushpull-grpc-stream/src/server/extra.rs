@@ -15,7 +15,7 @@ use tower_service::Service;
 
 use super::{GrpcService, Incoming};
 use crate::{DESCRIPTOR, status};
-use ending::Ending;
+use ending::{Ending, Listening};
 use health::GateHealth;
 
 /// Most watchers and reflection streams at once. They are nobody's events, and count as no connections.
@@ -60,7 +60,8 @@ impl Extras {
         let Ok(permit) = permit else {
             return refuse(&Problem::new(ErrorKind::Busy, "too many watch health or ask for descriptions"));
         };
-        let response = handler(request).await;
+        let response =
+            handler(request.map(|body| Incoming::new(Listening::new(body, self.gate.drain().clone())))).await;
         response.map(|body| Body::new(Ending::new(body, self.gate.drain().clone(), permit)))
     }
 }

@@ -1,4 +1,13 @@
 //! Both halves over the broker, and each against stock clients.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod attach;
+mod client;
 mod generated;
+mod health;
+mod mount;
+mod python;
+mod small;
+mod status;
+mod stream;
+mod support;

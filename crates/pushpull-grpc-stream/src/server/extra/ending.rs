@@ -13,7 +13,37 @@ use pushpull_http::Drain;
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::body::Body as TonicBody;
 
-use crate::{server::call::trailers, status};
+use crate::{
+    server::{Incoming, call::trailers},
+    status,
+};
+
+/// The body of a request that ends once a drain begins: else who waits for more of it would hold its connection open.
+pub(super) struct Listening {
+    body: Incoming,
+    begun: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Listening {
+    pub(super) fn new(body: Incoming, drain: Drain) -> Self {
+        Self { body, begun: Box::pin(async move { drain.cancelled().await }) }
+    }
+}
+
+impl Body for Listening {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            return Poll::Ready(frame);
+        }
+        self.begun.as_mut().poll(cx).map(|()| None)
+    }
+}
 
 /// A body that ends with `UNAVAILABLE` once a drain begins and nothing more is ready.
 pub(super) struct Ending {
