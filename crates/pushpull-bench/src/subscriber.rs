@@ -83,7 +83,8 @@ impl Subscribers {
         self.poll.poll(&mut self.events, Some(wait))?;
         for event in &self.events {
             let connection = &mut self.connections[event.token().0];
-            connection.read(self.target, &mut self.scratch, received, each)?;
+            let is_ending = event.is_read_closed();
+            connection.read(self.target, is_ending, &mut self.scratch, received, each)?;
         }
         Ok(())
     }
@@ -111,6 +112,7 @@ impl Connection {
     fn read(
         &mut self,
         target: Target,
+        is_ending: bool,
         scratch: &mut [u8],
         received: &mut Received,
         each: &mut impl FnMut(Stamp, Instant),
@@ -133,8 +135,9 @@ impl Connection {
             let done = self.take(target, &scratch[..kept + read], received, &mut |stamp| each(stamp, now))?;
             self.rest.clear();
             self.rest.extend_from_slice(&scratch[done..kept + read]);
-            // A short read has emptied the socket: what comes later is a new edge (epoll(7)).
-            if read < asked {
+            // A short read has emptied the socket: what comes later is a new edge (epoll(7)), but for an end that
+            // came with it.
+            if read < asked && !is_ending {
                 return Ok(());
             }
         }
