@@ -370,3 +370,18 @@ async fn a_stream_ends_when_its_identity_expires() {
     assert_eq!(frame(&mut body).await, None);
     assert_eq!(begun.elapsed().as_secs(), 20);
 }
+
+#[tokio::test]
+async fn intervals_of_any_length_are_borne() {
+    let gate = Gate::builder().with_keep_alive(Duration::MAX).with_ping(Duration::MAX).build().unwrap();
+    let broker = Broker::memory();
+    let mut body = ask(&broker, &gate, "topic=a", &[]).await.into_body();
+    assert_eq!(first(&mut body).await, format!("id: {}\n\n", broker.place()));
+    let server = serve(&broker, "127.0.0.1:0").await;
+    let client = SseClient::new(&format!("http://{}", server.address)).unwrap().with_silence(Duration::MAX);
+    let mut subscription = client.consume(Subscribe::to("a").unwrap()).await.unwrap();
+    within(subscription.next()).await;
+    assert!(matches!(within(subscription.next()).await, Some(Ok(Delivery::Place(_)))));
+    drop(subscription);
+    server.drain().await;
+}

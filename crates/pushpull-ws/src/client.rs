@@ -25,6 +25,8 @@ use crate::{SUBPROTOCOL, feed::WsFeed};
 const CONNECT: Duration = Duration::from_secs(10);
 /// Two and a half of a server's keep-alive intervals.
 const SILENCE: Duration = Duration::from_millis(37_500);
+/// No silence is longer: what a clock can still add.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A [`Push`] over a server's `/ws` by `pushpull.v1.json`, and a [`Producer`] by `POST /topics/{topic}`.
 ///
@@ -69,10 +71,10 @@ impl WsClient {
     }
 
     /// Sets after how long without a byte a connection counts as dead. Default: 37.5 s, two and a half of a
-    /// server's keep-alive intervals.
+    /// server's keep-alive intervals; at most a year.
     #[must_use]
     pub fn with_silence(mut self, silence: Duration) -> Self {
-        self.silence = silence;
+        self.silence = silence.min(LONGEST);
         self
     }
 

@@ -5,6 +5,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use super::{Gate, Shared, guard::Slots};
 use crate::{AllowAll, Authorizer, Drain, Metrics, Origins};
 
+/// No interval is longer than a year: what a clock can still add.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// The peer's address: who accepts connections puts it into each request's extensions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
@@ -111,24 +114,24 @@ impl GateBuilder {
         self
     }
 
-    /// Longest time for the whole body of a publish to come. Default: 30 s.
+    /// Longest time for the whole body of a publish to come. Default: 30 s; at most a year.
     #[must_use]
     pub fn with_body_time(mut self, time: Duration) -> Self {
-        self.limits.body_time = time;
+        self.limits.body_time = time.min(LONGEST);
         self
     }
 
-    /// Time between two keep-alives of a stream. Default: 15 s.
+    /// Time between two keep-alives of a stream. Default: 15 s; at most a year.
     #[must_use]
     pub fn with_keep_alive(mut self, interval: Duration) -> Self {
-        self.keep_alive = interval;
+        self.keep_alive = interval.min(LONGEST);
         self
     }
 
-    /// Time between two pings of a WebSocket. Default: 25 s.
+    /// Time between two pings of a WebSocket. Default: 25 s; at most a year.
     #[must_use]
     pub fn with_ping(mut self, interval: Duration) -> Self {
-        self.ping = interval;
+        self.ping = interval.min(LONGEST);
         self
     }
 
