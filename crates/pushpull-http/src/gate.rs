@@ -269,6 +269,7 @@ fn methods(endpoint: Endpoint) -> &'static str {
         Endpoint::WsRaw | Endpoint::WsSubprotocol => "GET, CONNECT, OPTIONS",
         Endpoint::Sse | Endpoint::Longpoll | Endpoint::Poll => "GET, HEAD, OPTIONS",
         Endpoint::Publish | Endpoint::Latest => "GET, HEAD, POST, OPTIONS",
+        Endpoint::Webhooks => "GET, HEAD, POST, DELETE, OPTIONS",
     }
 }
 

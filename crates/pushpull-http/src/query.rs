@@ -35,6 +35,8 @@ pub enum Endpoint {
     Publish,
     /// `GET /topics/{topic}`.
     Latest,
+    /// `/webhooks` and what lies below.
+    Webhooks,
 }
 
 /// How a stream writes its events.
@@ -103,14 +105,14 @@ pub struct Query {
 }
 
 impl Endpoint {
-    /// The transport it belongs to; `None` for the paths of a topic.
+    /// The transport it belongs to; `None` for the paths of a topic and of webhooks.
     pub fn transport(self) -> Option<Transport> {
         match self {
             Self::WsRaw | Self::WsSubprotocol => Some(Transport::Ws),
             Self::Sse => Some(Transport::Sse),
             Self::Longpoll => Some(Transport::Longpoll),
             Self::Poll => Some(Transport::Poll),
-            Self::Publish | Self::Latest => None,
+            Self::Publish | Self::Latest | Self::Webhooks => None,
         }
     }
 
@@ -320,7 +322,9 @@ impl Draft {
         let endpoint = self.query.endpoint;
         if self.topics.is_empty() {
             return match endpoint {
-                Endpoint::WsSubprotocol | Endpoint::Publish | Endpoint::Latest => Ok(None),
+                Endpoint::WsSubprotocol | Endpoint::Publish | Endpoint::Latest | Endpoint::Webhooks => {
+                    Ok(None)
+                }
                 _ => Err(Param::Topic.problem("at least one topic is required")),
             };
         }

@@ -97,8 +97,9 @@ async fn only_the_methods_of_the_path_are_taken() {
         (Longpoll, "GET, HEAD, OPTIONS"),
         (Poll, "GET, HEAD, OPTIONS"),
         (Latest, "GET, HEAD, POST, OPTIONS"),
+        (Webhooks, "GET, HEAD, POST, DELETE, OPTIONS"),
     ] {
-        let raw = if endpoint == Latest { "/x" } else { "/x?topic=a" };
+        let raw = if matches!(endpoint, Latest | Webhooks) { "/x" } else { "/x?topic=a" };
         for method in ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "TRACE", "get", "CONNECT"] {
             let request = parts(method, raw, &[]);
             if allow.split(", ").any(|allowed| allowed == method) {

@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 use pushpull_core::ErrorKind;
 
-const ALL: [Endpoint; 7] = [
+const ALL: [Endpoint; 8] = [
     Endpoint::WsRaw,
     Endpoint::WsSubprotocol,
     Endpoint::Sse,
@@ -10,6 +10,7 @@ const ALL: [Endpoint; 7] = [
     Endpoint::Poll,
     Endpoint::Publish,
     Endpoint::Latest,
+    Endpoint::Webhooks,
 ];
 const SUBSCRIBING: [Endpoint; 5] =
     [Endpoint::WsRaw, Endpoint::WsSubprotocol, Endpoint::Sse, Endpoint::Longpoll, Endpoint::Poll];
