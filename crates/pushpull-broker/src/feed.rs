@@ -51,8 +51,9 @@ enum Stage {
     Beginning(Option<Gap>),
     Snapshot(vec::IntoIter<Event>, Option<Gap>),
     Running,
-    Closing(Link),
-    Ended,
+    Closing(Option<Duration>, Option<Cursor>),
+    /// At the place that was told last; `None` in the middle of a snapshot.
+    Ended(Option<Cursor>),
 }
 
 impl BrokerFeed {
@@ -154,13 +155,13 @@ impl BrokerFeed {
                 self.take_snapshot(events, gap, bounds, out);
                 return Some(());
             }
-            Stage::Closing(link) => {
-                out.deliveries.push(Delivery::Link(link));
-                self.stage = Stage::Ended;
+            Stage::Closing(retry, cursor) => {
+                out.deliveries.push(Delivery::Link(Link::Ended { retry, cursor }));
+                self.stage = Stage::Ended(cursor);
                 return Some(());
             }
-            Stage::Ended => {
-                self.stage = Stage::Ended;
+            Stage::Ended(cursor) => {
+                self.stage = Stage::Ended(cursor);
                 return None;
             }
             Stage::Running => {}
@@ -264,7 +265,7 @@ impl BrokerFeed {
     fn tell(&mut self, gap: Gap, out: &mut Batch) {
         out.deliveries.push(Delivery::Gap(gap));
         if self.overflow == Overflow::Close {
-            self.stage = Stage::Closing(Link::Ended { retry: None, cursor: Some(gap.cursor) });
+            self.stage = Stage::Closing(None, Some(gap.cursor));
         }
     }
 }
@@ -286,8 +287,7 @@ impl Feed for BrokerFeed {
                 return Poll::Ready(Some(Ok(())));
             }
             if self.hub.is_closed() {
-                let cursor = self.place();
-                self.stage = Stage::Closing(Link::Ended { retry: Some(CLOSED_RETRY), cursor });
+                self.stage = Stage::Closing(Some(CLOSED_RETRY), self.place());
             } else if out.more && bounds.events > 0 {
                 // Much was scanned for little: let others run.
                 cx.waker().wake_by_ref();
@@ -304,7 +304,8 @@ impl Feed for BrokerFeed {
     fn place(&self) -> Option<Cursor> {
         match self.stage {
             Stage::Snapshot(..) | Stage::Beginning(_) => None,
-            _ => Some(self.hub.cursor(self.place)),
+            Stage::Closing(_, cursor) | Stage::Ended(cursor) => cursor,
+            Stage::Running => Some(self.hub.cursor(self.place)),
         }
     }
 

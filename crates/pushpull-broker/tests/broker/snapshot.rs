@@ -1,7 +1,7 @@
 use pushpull_broker::{Broker, Retention};
-use pushpull_core::{Bounds, Start};
+use pushpull_core::{Bounds, Delivery, Link, PushExt, Start};
 
-use crate::{at, batch, consume, drain, fetch, fetching, publish, publish_key};
+use crate::{asking, at, batch, consume, drain, fetch, fetching, publish, publish_key};
 
 #[tokio::test]
 async fn a_snapshot_is_one_unit_and_then_live() {
@@ -54,4 +54,20 @@ async fn a_snapshot_outlives_the_log() {
     publish_key(&broker, "q", "b", "1").await;
     publish(&broker, "q", 3).await;
     assert_eq!(drain(&mut consume(&broker, "q", Start::Snapshot).await), "s1 s2 p5");
+}
+
+#[tokio::test]
+async fn a_snapshot_that_the_brokers_end_cuts_has_no_place() {
+    let broker = Broker::memory();
+    publish_key(&broker, "a", "k", "1").await;
+    publish_key(&broker, "a", "l", "1").await;
+    let request = asking("a").from(Start::Snapshot).with_window(std::num::NonZeroU32::MIN);
+    let mut subscription = broker.consume(request).await.unwrap();
+    assert!(matches!(subscription.next().await, Some(Ok(Delivery::Event(event))) if event.is_snapshot()));
+    broker.close();
+    let end = subscription.next().await;
+    assert!(matches!(end, Some(Ok(Delivery::Link(Link::Ended { cursor: None, .. })))), "{end:?}");
+    assert_eq!(subscription.place(), None);
+    assert!(subscription.next().await.is_none());
+    assert_eq!(subscription.place(), None);
 }
