@@ -37,7 +37,8 @@ pub type Incomings = Request<Incoming>;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ListenerConfig {
-    /// Most sockets at once, those of streams included; more are closed as soon as accepted. Default: 16,384.
+    /// Most sockets at once, those of streams included; more are closed as soon as accepted. A WebSocket is no longer
+    /// among them once it is upgraded: the limit of its [`Gate`](crate::Gate) holds. Default: 16,384.
     pub sockets: usize,
     /// How long a new connection may take for its first byte, and for its TLS handshake. Default: 10 s.
     pub first_byte: Duration,
