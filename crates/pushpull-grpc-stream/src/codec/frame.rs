@@ -196,6 +196,8 @@ impl Flush {
 
 #[cfg(test)]
 mod tests {
+    use pushpull_core::{EncodingAccount, Epoch, EventParts};
+
     use super::*;
 
     fn beat(n: u64) -> server_frame::Frame {
@@ -212,6 +214,22 @@ mod tests {
         }
         assert!(chunk.is_empty());
         found
+    }
+
+    #[test]
+    fn an_event_is_encoded_once_for_all() {
+        let parts = EventParts {
+            topic: "a".parse().unwrap(),
+            cursor: Cursor::new(Epoch::from_random(7), 3),
+            prev: Prev::Unknown,
+            time_ms: 1,
+            message: pushpull_core::Message::text("abc"),
+        };
+        let event = Event::keeping_encodings(parts, EncodingAccount::default());
+        let first = event_frame(&event);
+        assert_eq!(first.as_ptr(), event_frame(&event.clone()).as_ptr());
+        let [server_frame::Frame::Event(read)] = &messages(&first)[..] else { panic!("no event") };
+        assert_eq!((read.topic.as_str(), read.cursor.as_str(), &read.prev), ("a", "7-3", &None));
     }
 
     #[test]

@@ -3,9 +3,9 @@
 
 use pushpull_broker::{Broker, Retention};
 use pushpull_core::{Message, Producer};
-use pushpull_http::Gate;
+use pushpull_http::{Exposition, Gate};
 
-use crate::support::{Node, event, next, topics};
+use crate::support::{Node, event, next, topics, until};
 
 const COUNT: usize = 60_000;
 /// Enough to use up the budget of a stock client (2.5 MiB), were each sent in a frame of its own length.
@@ -13,6 +13,13 @@ const TRICKLE: usize = 20_000;
 
 fn broker() -> Broker {
     Broker::memory_with(Retention::default().with_messages(COUNT))
+}
+
+/// How many events were handed to hyper.
+fn delivered(gate: &Gate) -> usize {
+    let page = gate.metrics().render(Exposition::default(), None);
+    let line = page.lines().find(|line| line.starts_with("pushpull_delivered_total{transport=\"grpc\"}"));
+    line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()
 }
 
 fn small() -> Message {
@@ -29,6 +36,8 @@ async fn a_reader_who_pauses_gets_all_that_piled_up() {
         let batch: Vec<_> = (0..100).map(|_| small()).collect();
         node.broker.publish(&cx, &topic, &batch).await.unwrap();
     }
+    // Until the stream's window (2 MiB) is all but full: one a frame, 17,500 would use up the budget.
+    until(|| delivered(&node.gate) >= 19_000).await;
     for n in 1..=COUNT {
         assert!(event(next(&mut frames).await).cursor.ends_with(&format!("-{n}")));
     }
