@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use crate::Failure;
 
-const ADAPTERS: [&str; 4] = ["pushpull-ws", "pushpull-sse", "pushpull-longpoll", "pushpull-http-poll"];
+const ADAPTERS: [&str; 5] =
+    ["pushpull-ws", "pushpull-sse", "pushpull-longpoll", "pushpull-http-poll", "pushpull-grpc-stream"];
 
 /// The crates of the workspace that `package` may depend on, dev-dependencies aside.
 fn allowed(package: &str) -> Option<&'static [&'static str]> {
