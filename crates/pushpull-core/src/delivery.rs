@@ -50,13 +50,20 @@ pub enum GapReason {
     Reset,
 }
 
-/// A change of the link between a consumer and its source.
+/// A change of the link between a consumer and its source. `Display` tells it to people.
+///
+/// ```
+/// # use {pushpull_core::{ErrorKind, Link, Problem}, std::time::Duration};
+/// let cause = Some(Problem::new(ErrorKind::Unavailable, "refused"));
+/// let link = Link::Reconnecting { delay: Duration::from_millis(1500), cause };
+/// assert_eq!(link.to_string(), "again in 1.5s: unavailable: refused");
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Link {
     /// A connection is being made.
     Connecting,
-    /// A connection stands.
+    /// A connection stands. A consumer that polls has none: it tells this only once trouble is over.
     Connected,
     /// The connection is gone; another attempt follows after `delay`.
     Reconnecting {
@@ -131,6 +138,19 @@ impl Delivery {
 impl fmt::Display for GapReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connecting => f.write_str("connecting"),
+            Self::Connected => f.write_str("connected"),
+            Self::Reconnecting { delay, cause: Some(cause) } => write!(f, "again in {delay:.1?}: {cause}"),
+            Self::Reconnecting { delay, cause: None } => write!(f, "again in {delay:.1?}"),
+            Self::Ended { retry: Some(delay), .. } => write!(f, "ended by the source, back in {delay:.1?}"),
+            Self::Ended { retry: None, .. } => f.write_str("ended by the source"),
+        }
     }
 }
 

@@ -12,8 +12,8 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::{
-    Backoff, Batch, Bounds, ConsumeError, Cursor, Delivery, Feed, Link, Problem, Retry, Standing, Start,
-    StartAt, Subscribe, SubscribeError, Subscription, Topics,
+    Backoff, Batch, Bounds, ConsumeError, Cursor, Delivery, ErrorKind, Feed, Link, Problem, Retry, Standing,
+    Start, StartAt, Subscribe, SubscribeError, Subscription, Topics,
 };
 
 /// A session that lasted this long was useful even if it brought no event.
@@ -61,8 +61,9 @@ impl<D: Dial> Reconnecting<D> {
     /// Connects for `request`, and again whenever the connection is lost.
     ///
     /// # Errors
-    /// If the first attempt fails for a reason that trying again cannot mend; other failures are told as
-    /// [`Link::Reconnecting`] and tried again.
+    /// If the first attempt fails for a reason that trying again cannot mend, or is answered against the
+    /// protocol; other failures, a server that is down among them, are told as [`Link::Reconnecting`] and tried
+    /// again for as long as the subscription lives.
     pub async fn start(
         mut dial: D,
         request: Subscribe,
@@ -83,7 +84,10 @@ impl<D: Dial> Reconnecting<D> {
         };
         match first {
             Ok(live) => feed.connected(live),
-            Err(error) if error.is_retryable() => feed.rest(Some(error.into()), None),
+            // Who answers the very first question as no server of ours does is none, most likely.
+            Err(error) if error.is_retryable() && error.kind() != ErrorKind::Protocol => {
+                feed.rest(Some(error.into()), None);
+            }
             Err(error) => return Err(error),
         }
         Ok(Subscription::new(feed, &request))

@@ -51,6 +51,8 @@ pub struct Answer {
     /// The body, to be read as it comes.
     pub body: Incoming,
     on_upgrade: Option<OnUpgrade>,
+    /// Whom it came from, for people.
+    url: String,
 }
 
 /// Why a request got no answer.
@@ -134,7 +136,8 @@ impl HttpClient {
             Ok(Ok(response)) => {
                 let (mut head, body) = response.into_parts();
                 let on_upgrade = head.extensions.remove::<OnUpgrade>();
-                Ok(Answer { status: head.status, headers: head.headers, body, on_upgrade })
+                let url = self.base.at(path.split('?').next().unwrap_or_default());
+                Ok(Answer { status: head.status, headers: head.headers, body, on_upgrade, url })
             }
         }
     }
@@ -198,7 +201,7 @@ impl Answer {
     pub async fn upgraded(self, deadline: Instant) -> Result<Upgraded, Problem> {
         let on_upgrade = self.on_upgrade.filter(|_| self.status == StatusCode::SWITCHING_PROTOCOLS);
         let Some(on_upgrade) = on_upgrade else {
-            return Err(Problem::new(ErrorKind::Protocol, format!("the server answered {}", self.status)));
+            return Err(Problem::new(ErrorKind::Protocol, format!("{} answered {}", self.url, self.status)));
         };
         match timeout_at(deadline, on_upgrade).await {
             Ok(Ok(upgraded)) => Ok(upgraded),
@@ -212,9 +215,9 @@ impl Answer {
     /// # Cancel safety
     /// Dropping the future drops the connection.
     pub async fn problem(self, deadline: Instant) -> Problem {
-        let (status, headers) = (self.status, self.headers.clone());
+        let (status, headers, url) = (self.status, self.headers.clone(), self.url.clone());
         let body = self.bytes(MAX_PROBLEM, deadline).await.unwrap_or_default();
-        crate::problem::parse_problem(status, &headers, &body)
+        crate::problem::parse_problem_of(&url, status, &headers, &body)
     }
 }
 

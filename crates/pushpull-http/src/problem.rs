@@ -106,11 +106,16 @@ pub fn problem_json(status: StatusCode, problem: &Problem, outcome: Option<Outco
 
 /// Reads the problem that a response means, by its body if that is a problem, else by its status.
 pub fn parse_problem(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Problem {
+    parse_problem_of("the server", status, headers, body)
+}
+
+/// The same; where the answer does not describe itself, `who` is said to have given it.
+pub(crate) fn parse_problem_of(who: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Problem {
     let members = parse_members(headers, body);
     let slug = members.as_ref().and_then(|members| members.kind.as_deref()?.rsplit('/').next());
     let kind = slug.and_then(ErrorKind::from_slug).unwrap_or_else(|| kind_of(status));
     let text = members.as_ref().and_then(|members| members.detail.as_deref().or(members.title.as_deref()));
-    let detail = text.map_or_else(|| format!("the server answered {status}"), str::to_owned);
+    let detail = text.map_or_else(|| format!("{who} answered {status}"), str::to_owned);
     let mut problem = Problem::new(kind, detail);
     if let Some(parameter) = members.and_then(|members| members.parameter) {
         problem = problem.with_parameter(parameter.into_owned());

@@ -15,6 +15,10 @@ pub(crate) type Make = fn(HttpClient, &ConnectOptions) -> Source;
 /// A server, reached by one transport: a [`Push`] and a [`Producer`] whichever it is. Cheap to clone (shared).
 ///
 /// A subscription reconnects, resumes from its place, and tells every change of the link.
+///
+/// Publishing goes by `POST`, whichever transport subscriptions take, with an idempotency id of its own where the message has
+/// none: it is tried again for up to 30 s, or until the deadline of the call's [`Context`], 10 s an attempt. Several messages
+/// go as one batch only if they are JSON of one event name and key.
 #[derive(Clone)]
 pub struct Source {
     push: Arc<dyn Push>,
@@ -89,9 +93,11 @@ impl ConnectOptions {
 
 /// A source at `url`, over the transport that its scheme pins: `ws://`, `wss://`, `sse+http://`, `longpoll+http://`,
 /// `poll+http://`, and the same over `https`. `http://` and `https://` take the best that is enabled: WebSocket,
-/// Server-Sent Events, long polling, HTTP polling, in this order.
+/// Server-Sent Events, long polling, HTTP polling, in this order; if that one cannot open, none of the others is tried.
 ///
-/// It opens no connection yet: a subscription or a publish does.
+/// It opens no connection yet: a subscription or a publish does. A subscription to a server that is down is retried for as
+/// long as it lives, and tells so as [`Link::Reconnecting`](crate::Link::Reconnecting) with the cause; a server that refuses,
+/// or that is none of ours, is an error of `subscribe`.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] if `url` is none; [`ErrorKind::Unsupported`] if the feature for it is off.
@@ -102,6 +108,9 @@ pub async fn connect(url: &str) -> Result<Source, Problem> {
     ConnectOptions::default().connect(url).await
 }
 
+/// What a URL may begin with.
+const SCHEMES: &str = "http, ws, sse+http, longpoll+http, poll+http, and the same with s";
+
 struct Target;
 
 impl Target {
@@ -109,6 +118,7 @@ impl Target {
     fn parse(url: &str) -> Result<(Option<Transport>, String), Problem> {
         let no_url = || Problem::invalid("url", format!("not a URL: {url}"));
         let (scheme, rest) = url.split_once("://").ok_or_else(no_url)?;
+        let scheme = &*scheme.to_ascii_lowercase();
         let (pin, base) = scheme.split_once('+').unwrap_or(("", scheme));
         let (transport, base) = match (pin, base) {
             ("", "http" | "https") => (None, base),
@@ -119,7 +129,9 @@ impl Target {
             ("sse", "http" | "https") => (Some(Transport::Sse), base),
             ("longpoll", "http" | "https") => (Some(Transport::Longpoll), base),
             ("poll", "http" | "https") => (Some(Transport::Poll), base),
-            _ => return Err(Problem::invalid("url", format!("no transport has the scheme {scheme}"))),
+            _ => {
+                return Err(Problem::invalid("url", format!("the scheme is one of {SCHEMES}, not {scheme}")));
+            }
         };
         Ok((transport, format!("{base}://{rest}")))
     }
@@ -127,6 +139,7 @@ impl Target {
 
 fn not_enabled(transport: Option<Transport>) -> Problem {
     let detail = match transport {
+        Some(Transport::Grpc) => "gRPC is not carried yet".to_owned(),
         Some(transport) => format!("the feature for {transport} is off"),
         None => "no transport is enabled".to_owned(),
     };
@@ -179,12 +192,16 @@ mod tests {
         let parsed = |url| Target::parse(url).map_err(|problem| problem.to_string());
         let pinned = |transport, url: &str| Ok((Some(transport), url.to_owned()));
         assert_eq!(parsed("http://h:1/live"), Ok((None, "http://h:1/live".to_owned())));
+        assert_eq!(parsed("HTTP://h"), Ok((None, "http://h".to_owned())));
         assert_eq!(parsed("wss://h"), pinned(Transport::Ws, "https://h"));
         assert_eq!(parsed("ws://h:1"), pinned(Transport::Ws, "http://h:1"));
         assert_eq!(parsed("sse+http://h"), pinned(Transport::Sse, "http://h"));
         assert_eq!(parsed("longpoll+https://h"), pinned(Transport::Longpoll, "https://h"));
         assert_eq!(parsed("poll+http://h"), pinned(Transport::Poll, "http://h"));
-        assert_eq!(parsed("ftp://h"), Err("bad-request: url: no transport has the scheme ftp".to_owned()));
+        assert_eq!(
+            parsed("ftp://h"),
+            Err(format!("bad-request: url: the scheme is one of {SCHEMES}, not ftp"))
+        );
         assert_eq!(parsed("h:1"), Err("bad-request: url: not a URL: h:1".to_owned()));
     }
 

@@ -10,6 +10,7 @@ mod server;
 #[cfg(feature = "server")]
 mod service;
 
+pub use async_trait::async_trait;
 pub use pushpull_core::*;
 pub use pushpull_http::{Format, Paths, Transport};
 
@@ -18,7 +19,8 @@ pub use {
     backend::Backend,
     pushpull_broker::{Broker, Engine, MemoryEngine, Retention, Stats},
     pushpull_http::{
-        Action, Authorizer, Body, ConfigError, Drain, Gate, GateBuilder, Incomings, ListenerConfig, Metrics,
+        Action, AllowAll, Authorizer, Body, ConfigError, Drain, Endpoint, Entry, Gate, GateBuilder,
+        Incomings, Limits, ListenerConfig, Metrics, Origins, Peer,
     },
     server::{BoundServer, Server},
     service::{Service, service},

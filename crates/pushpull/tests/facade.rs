@@ -148,6 +148,31 @@ async fn a_fallback_answers_what_is_not_of_the_contract() {
 }
 
 #[tokio::test]
+async fn who_is_no_server_of_ours_is_told_at_once_and_by_name() {
+    let page = tower::service_fn(|request: Incomings| async move {
+        let mut response = http::Response::new(Body::full("a page"));
+        if request.uri().path().starts_with("/nowhere") {
+            *response.status_mut() = http::StatusCode::NOT_FOUND;
+        }
+        Ok::<_, Infallible>(response)
+    });
+    let server = Server::new(Broker::memory()).with_paths(Paths::under("/live")).with_fallback(page);
+    let running = Running::start(server).await;
+    for scheme in ["ws", "sse+http", "longpoll+http", "poll+http"] {
+        for (path, kind) in [("", ErrorKind::Protocol), ("/nowhere", ErrorKind::NotFound)] {
+            let source = connect(&format!("{}{path}", running.at(scheme))).await.unwrap();
+            let refused = source.consume(Subscribe::to("a").unwrap()).await.unwrap_err();
+            assert_eq!(refused.kind(), kind, "{scheme}{path}: {refused}");
+            if kind == ErrorKind::NotFound {
+                let url = format!("{}{path}/", running.url);
+                assert!(refused.to_string().contains(&url), "{refused} should name {url}");
+            }
+        }
+    }
+    assert!(running.stop().await);
+}
+
+#[tokio::test]
 async fn a_backend_that_cannot_says_501() {
     let backend = Backend::new().with_pull(Broker::memory());
     let running = Running::start(Server::new(backend).with_gate(Gate::open())).await;

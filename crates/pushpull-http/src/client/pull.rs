@@ -157,15 +157,17 @@ impl Pull for HttpPull {
 
 #[async_trait]
 impl Push for HttpPull {
-    /// Asks once, so that the starting place is fixed and a refusal is told, then goes on as the schedule says.
-    /// A first attempt that fails but may be repeated is told as
+    /// Asks once, so that the starting place is fixed and a refusal, or an answer against the protocol, is told; then
+    /// goes on as the schedule says. A first attempt that fails but may be repeated is told as
     /// [`Link::Reconnecting`](pushpull_core::Link::Reconnecting).
     async fn subscribe(&self, cx: &Context, request: Subscribe) -> Result<Subscription, SubscribeError> {
         let first = Fetch::like(&request).with_limit(self.schedule.limit);
         let until = Instant::now() + self.schedule.deadline;
         let bounded = cx.clone().with_deadline(cx.deadline.map_or(until, |deadline| deadline.min(until)));
         let first = match self.fetch(&bounded, first).await {
-            Err(error) if !error.is_retryable() => return Err(Problem::from(error).into()),
+            Err(error) if !error.is_retryable() || error.kind() == ErrorKind::Protocol => {
+                return Err(Problem::from(error).into());
+            }
             first => Mutex::new(Some(first)),
         };
         let pull = Arc::new(Begun { pull: self.clone(), topics: request.topics.clone(), first });

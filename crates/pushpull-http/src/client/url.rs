@@ -70,9 +70,19 @@ impl FromStr for BaseUrl {
         };
         let authority = uri.authority().ok_or_else(|| wrong("names no host"))?;
         let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() || authority.as_str().contains('@') {
-            return Err(wrong("names no host, or a user"));
+        if host.is_empty() {
+            return Err(wrong("names no host"));
         }
+        if authority.as_str().contains('@') {
+            return Err(wrong("names a user: a token is given apart"));
+        }
+        let port = match authority.port_u16() {
+            Some(0) => None,
+            Some(port) => Some(port),
+            // What stands behind the host is then no port, and must not be taken for the usual one.
+            None => (authority.as_str() == authority.host()).then_some(if is_https { 443 } else { 80 }),
+        };
+        let port = port.ok_or_else(|| wrong("has no port from 1 to 65535"))?;
         if uri.query().is_some() {
             return Err(wrong("has a query"));
         }
@@ -80,7 +90,7 @@ impl FromStr for BaseUrl {
             is_https,
             authority: authority.as_str().to_owned(),
             host: host.to_owned(),
-            port: authority.port_u16().unwrap_or(if is_https { 443 } else { 80 }),
+            port,
             prefix: uri.path().trim_end_matches('/').to_owned(),
         })
     }
@@ -115,6 +125,10 @@ mod tests {
             "http://h/?q=1",
             "http://h/#f",
             "http://u@h/",
+            "http://h:99999",
+            "http://h:0",
+            "http://h:",
+            "https://[::1]:70000",
             "/x",
             "ws://h",
         ] {
