@@ -93,3 +93,7 @@ fn clients() -> Vec<(Transport, connect::Make)> {
         }),
     ]
 }
+
+#[cfg(all(doctest, feature = "server"))]
+#[doc = include_str!("../../../docs/authorization.md")]
+mod authorization {}
