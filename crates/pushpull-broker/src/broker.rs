@@ -18,6 +18,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::{Append, Engine, MemoryEngine, Retention, Tail, feed::BrokerFeed, hub::Hub};
 
 /// The in-process hub. Cheap to clone (shared).
+///
+/// Its subscriptions end by [`Broker::close`], not when the last handle is dropped.
 #[derive(Clone)]
 pub struct Broker {
     hub: Arc<Hub>,

@@ -22,7 +22,7 @@ pub struct Retention {
     /// Most topic records; beyond it the topics that were published to longest ago are forgotten.
     /// Default: 1,000,000; at least 1.
     pub topics: usize,
-    /// Largest payload, in bytes. Default: 1 MiB.
+    /// Largest payload, in bytes. Default: 1 MiB. A server in front has a limit of its own, of the same default.
     pub payload: usize,
     /// How long an idempotency id is remembered. Default: 2 minutes.
     pub idempotency_window: Duration,
