@@ -6,15 +6,17 @@
 
 use std::{
     error::Error,
-    io::{self, SeekFrom, Write},
+    io::{self, ErrorKind, SeekFrom, Write},
     net::SocketAddr,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    process::ExitCode,
     time::Duration,
 };
 
 use clap::Parser;
 use pushpull::{Broker, Message, ProducerExt, Server, Topic};
+use pushpull_examples::{address, end, not_bound, stopped};
 use tokio::{
     fs::{self, File},
     io::{AsyncReadExt, AsyncSeekExt},
@@ -37,36 +39,45 @@ struct Flags {
     #[arg(long)]
     from_start: bool,
     /// Address to listen on; port 0 picks a free one.
-    #[arg(long, default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", value_parser = address)]
     listen: SocketAddr,
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    end(run().await)
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let flags = Flags::parse();
     let broker = Broker::memory();
-    let server = Server::new(broker.clone()).with_drain(Duration::from_secs(5)).bind(flags.listen).await?;
-    let signalled = pushpull_examples::stopped()?;
+    let tail = Tail::open(&flags.file, flags.from_start).await.map_err(in_file(&flags.file))?;
+    let server = Server::new(broker.clone())
+        .with_drain(Duration::from_secs(5))
+        .bind(flags.listen)
+        .await
+        .map_err(not_bound(flags.listen))?;
+    let signalled = stopped()?;
     writeln!(io::stdout(), "listening on {}", server.url())?;
     writeln!(io::stdout(), "curl -N '{}/sse?topic={}&start=earliest'", server.url(), flags.topic)?;
-    let following = tokio::spawn(async move { follow(&flags, &broker).await });
+    let mut followed = Ok(());
     let stopped = async {
         tokio::select! {
             () = signalled => {}
-            ended = following => eprintln!("no longer following: {ended:?}"),
+            ended = follow(tail, &flags, &broker) => followed = ended,
         }
     };
     server.serve_until(stopped).await;
-    Ok(())
+    Ok(followed?)
 }
 
-async fn follow(flags: &Flags, broker: &Broker) -> Result<(), String> {
-    let mut tail = Tail::open(&flags.file, flags.from_start).await;
+/// Returns only when it fails.
+async fn follow(mut tail: Tail, flags: &Flags, broker: &Broker) -> Result<(), String> {
     let mut looks = interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        let lines = tail.look(&flags.file).await.map_err(|error| error.to_string())?;
+        let lines = tail.look(&flags.file).await.map_err(in_file(&flags.file))?;
         for line in lines {
             broker.publish_one(&flags.topic, Message::text(line)).await.map_err(|error| error.to_string())?;
         }
@@ -84,13 +95,18 @@ struct Tail {
 }
 
 impl Tail {
-    async fn open(path: &Path, from_start: bool) -> Self {
-        let mut tail = Self::default();
-        if let (Ok(file), Ok(meta)) = (File::open(path).await, fs::metadata(path).await) {
-            tail.offset = if from_start { 0 } else { meta.len() };
-            (tail.file, tail.inode) = (Some(file), meta.ino());
+    /// A file that is not there yet is waited for; what can never be read as one is refused.
+    async fn open(path: &Path, from_start: bool) -> io::Result<Self> {
+        let file = match File::open(path).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            opened => opened?,
+        };
+        let meta = file.metadata().await?;
+        if meta.is_dir() {
+            return Err(ErrorKind::IsADirectory.into());
         }
-        tail
+        let offset = if from_start { 0 } else { meta.len() };
+        Ok(Self { file: Some(file), inode: meta.ino(), offset, ..Self::default() })
     }
 
     /// The lines that were finished since the last look.
@@ -137,6 +153,10 @@ impl Tail {
         let rest = std::mem::take(&mut self.unfinished);
         (!rest.is_empty()).then(|| text(&rest))
     }
+}
+
+fn in_file(path: &Path) -> impl FnOnce(io::Error) -> String {
+    move |error| format!("cannot follow {}: {error}", path.display())
 }
 
 fn text(line: &[u8]) -> String {

@@ -3,10 +3,17 @@
 //!     cargo run --example quickstart
 #![allow(clippy::print_stdout, reason = "the example shows what it got")]
 
+use std::{error::Error, process::ExitCode};
+
 use pushpull::{Broker, Delivery, Message, ProducerExt, PushExt, Start, Subscribe};
+use pushpull_examples::end;
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> ExitCode {
+    end(run().await)
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let broker = Broker::memory();
     for price in ["189.3", "189.4", "189.1"] {
         broker.publish_one(&"quotes.AAPL".parse()?, Message::text(price).with_key("AAPL")).await?;

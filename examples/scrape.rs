@@ -6,20 +6,22 @@ use std::{
     collections::BTreeMap,
     error::Error,
     io::{self, Write},
+    process::ExitCode,
     time::Duration,
 };
 
 use clap::Parser;
 use pushpull::http_poll::{Scrape, Scraped};
+use pushpull_examples::{end, interval};
 
 #[derive(Debug, Parser)]
 struct Flags {
     /// URL to pull.
     url: String,
     /// Seconds between two pulls.
-    #[arg(long, default_value_t = 5.0)]
-    every: f64,
-    /// How many pulls; goes on for ever if left out.
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = interval)]
+    every: Duration,
+    /// How many pulls; goes on for ever if left out. Exits with 1 if the last of them failed.
     #[arg(long)]
     times: Option<u64>,
 }
@@ -28,22 +30,32 @@ struct Flags {
 type Lines = BTreeMap<String, String>;
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    end(run().await)
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let flags = Flags::parse();
-    let mut scrape = Scrape::new(&flags.url)?.every(Duration::try_from_secs_f64(flags.every)?);
+    let mut scrape = Scrape::new(&flags.url)?.every(flags.every);
     let mut known = Lines::new();
+    let mut last = Ok(());
     for _ in 0..flags.times.unwrap_or(u64::MAX) {
-        match scrape.next().await {
+        let scraped = scrape.next().await;
+        last = Ok(());
+        match scraped {
             Scraped::Changed(message) => {
                 let lines = lines(&String::from_utf8_lossy(message.payload()));
                 tell(&known, &lines)?;
                 known = lines;
             }
-            Scraped::Failed(problem) => writeln!(io::stdout(), "down: {problem}")?,
+            Scraped::Failed(problem) => {
+                writeln!(io::stdout(), "down: {problem}")?;
+                last = Err(format!("the last pull of {} failed: {problem}", flags.url));
+            }
             _ => {}
         }
     }
-    Ok(())
+    Ok(last?)
 }
 
 fn lines(text: &str) -> Lines {

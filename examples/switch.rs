@@ -8,12 +8,17 @@
 //! All print the same lines; the transport's name goes to stderr.
 #![allow(clippy::print_stdout, reason = "what it prints is what is compared")]
 
-use std::error::Error;
+use std::{error::Error, process::ExitCode};
 
 use pushpull::{Broker, Delivery, Message, ProducerExt, PushExt, Server, Start, Subscribe, connect};
+use pushpull_examples::end;
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    end(run().await)
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let server = Server::new(Broker::memory()).bind("127.0.0.1:0").await?;
     let url = server.url();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

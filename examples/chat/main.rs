@@ -8,12 +8,14 @@ use std::{
     error::Error,
     io::{self, Write},
     net::SocketAddr,
+    process::ExitCode,
     time::Duration,
 };
 
 use axum::{Router, http::header, response::IntoResponse, routing::get};
 use clap::Parser;
 use pushpull::{Broker, Gate, Retention, Server};
+use pushpull_examples::{address, end, not_bound, stopped};
 
 /// A room's history.
 const MESSAGES: usize = 200;
@@ -26,12 +28,16 @@ const POLICY: &str =
 #[derive(Debug, Parser)]
 struct Flags {
     /// Address to listen on; port 0 picks a free one.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", value_parser = address)]
     listen: SocketAddr,
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    end(run().await)
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let flags = Flags::parse();
     let broker = Broker::memory_with(Retention::default().with_messages(MESSAGES).with_payload(PAYLOAD));
     let server = Server::new(broker)
@@ -40,10 +46,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with_drain(Duration::from_secs(5))
         .bind(flags.listen)
         .await
-        .map_err(|error| format!("{}: {error}", flags.listen))?;
-    let stopped = pushpull_examples::stopped()?;
+        .map_err(not_bound(flags.listen))?;
+    let signalled = stopped()?;
     writeln!(io::stdout(), "listening on {}", server.url())?;
-    server.serve_until(stopped).await;
+    server.serve_until(signalled).await;
     Ok(())
 }
 

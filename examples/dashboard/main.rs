@@ -11,14 +11,16 @@ use std::{
     error::Error,
     io::{self, Write},
     net::SocketAddr,
+    process::ExitCode,
     time::Duration,
 };
 
 use clap::Parser;
 use pushpull::{Broker, Context, Producer, Server};
+use pushpull_examples::{address, end, not_bound, stopped};
 use tokio::{
     task::spawn_blocking,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval_at},
 };
 
 use sample::Sampler;
@@ -29,12 +31,16 @@ const PERIOD: Duration = Duration::from_millis(500);
 #[derive(Debug, Parser)]
 struct Flags {
     /// Address to listen on; port 0 picks a free one.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", value_parser = address)]
     listen: SocketAddr,
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    end(run().await)
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let flags = Flags::parse();
     let broker = Broker::memory();
     let server = Server::new(broker.clone())
@@ -42,24 +48,26 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with_drain(Duration::from_secs(5))
         .bind(flags.listen)
         .await
-        .map_err(|error| format!("{}: {error}", flags.listen))?;
-    let signalled = pushpull_examples::stopped()?;
+        .map_err(not_bound(flags.listen))?;
+    let signalled = stopped()?;
     writeln!(io::stdout(), "listening on {}", server.url())?;
-    let publishing = tokio::spawn(async move { publish(&broker).await.map_err(|error| error.to_string()) });
+    let mut published = Ok(());
     let stopped = async {
         tokio::select! {
             () = signalled => {}
-            ended = publishing => eprintln!("no longer publishing: {ended:?}"),
+            ended = publish(&broker) => published = ended,
         }
     };
     server.serve_until(stopped).await;
-    Ok(())
+    published.map_err(|error| format!("no longer publishing: {error}").into())
 }
 
+/// Returns only when it fails.
 async fn publish(broker: &Broker) -> Result<(), Box<dyn Error + Send + Sync>> {
     let cx = Context::default();
     let mut sampler = spawn_blocking(Sampler::new).await?;
-    let mut ticks = interval(PERIOD);
+    // Use and throughput are measured over time: the first sample is due when a period has passed.
+    let mut ticks = interval_at(Instant::now() + PERIOD, PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

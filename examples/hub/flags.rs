@@ -10,6 +10,7 @@ use std::{
 
 use clap::Parser;
 use pushpull::{Gate, JwtAuthorizer, ListenerConfig, Problem, Retention, TlsConfig};
+use pushpull_examples::{address, at_least_one, interval, seconds};
 
 /// Sockets beyond those of streams and waiting polls: publishes, scrapes and handshakes under way.
 const SPARE_SOCKETS: usize = 6_384;
@@ -18,34 +19,34 @@ const SPARE_SOCKETS: usize = 6_384;
 #[derive(Debug, Parser)]
 pub(crate) struct Flags {
     /// Address to listen on; port 0 picks a free one.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", value_parser = address)]
     pub(crate) listen: SocketAddr,
     /// Where the sequence is stored.
     #[arg(long, default_value = "memory", value_parser = engine)]
     engine: Engine,
     /// Most events of a topic.
-    #[arg(long, value_name = "N", default_value = "10000")]
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = at_least_one::<NonZeroUsize>)]
     retain_messages: NonZeroUsize,
     /// Most bytes of events in all.
-    #[arg(long, value_name = "N", default_value = "268435456")]
+    #[arg(long, value_name = "N", default_value = "268435456", value_parser = at_least_one::<NonZeroU64>)]
     retain_bytes: NonZeroU64,
     /// Most bytes of one topic's events.
-    #[arg(long, value_name = "N", default_value = "67108864")]
+    #[arg(long, value_name = "N", default_value = "67108864", value_parser = at_least_one::<NonZeroU64>)]
     retain_topic_bytes: NonZeroU64,
     /// Oldest event [default: no limit].
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = interval)]
     retain_seconds: Option<Duration>,
     /// Most keys of a topic that a snapshot gives.
     #[arg(long, value_name = "N", default_value = "10000")]
     retain_keys: usize,
     /// Most topics on record.
-    #[arg(long, value_name = "N", default_value = "1000000")]
+    #[arg(long, value_name = "N", default_value = "1000000", value_parser = at_least_one::<NonZeroUsize>)]
     max_topics: NonZeroUsize,
     /// Largest payload.
-    #[arg(long, value_name = "BYTES", default_value = "1048576")]
+    #[arg(long, value_name = "BYTES", default_value = "1048576", value_parser = at_least_one::<NonZeroUsize>)]
     max_payload: NonZeroUsize,
     /// Most streams and waiting polls at once.
-    #[arg(long, value_name = "N", default_value = "10000")]
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = at_least_one::<NonZeroUsize>)]
     max_connections: NonZeroUsize,
     /// Browser origin that may come besides the hub's own, as in https://app.example; repeatable.
     #[arg(long, value_name = "ORIGIN")]
@@ -63,7 +64,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
     pub(crate) drain: Duration,
     /// Worker threads [default: one a core].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<NonZeroUsize>)]
     pub(crate) workers: Option<NonZeroUsize>,
     /// File with the certificate chain (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_key")]
@@ -138,21 +139,5 @@ fn engine(text: &str) -> Result<Engine, String> {
     match text {
         "memory" => Ok(Engine::Memory),
         _ => Err("this hub is built with the engine `memory` only".to_owned()),
-    }
-}
-
-/// Seconds as a decimal, up to a hundred years.
-fn seconds(text: &str) -> Result<Duration, String> {
-    let number: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
-    match (0.0..=3.2e9).contains(&number) {
-        true => Ok(Duration::from_secs_f64(number)),
-        false => Err("not between 0 and 3200000000 seconds".to_owned()),
-    }
-}
-
-fn interval(text: &str) -> Result<Duration, String> {
-    match seconds(text)? {
-        Duration::ZERO => Err("must not be zero".to_owned()),
-        interval => Ok(interval),
     }
 }

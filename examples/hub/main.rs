@@ -12,6 +12,7 @@ use std::{
 
 use clap::Parser;
 use pushpull::{Broker, Server};
+use pushpull_examples::{not_bound, stopped};
 
 use flags::Flags;
 
@@ -21,13 +22,7 @@ fn main() -> ExitCode {
         .with_ansi(io::stderr().is_terminal())
         .with_env_filter(std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned()))
         .init();
-    match start(&Flags::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    pushpull_examples::end(start(&Flags::parse()))
 }
 
 fn start(flags: &Flags) -> Result<(), Box<dyn Error>> {
@@ -47,11 +42,11 @@ async fn serve(flags: &Flags) -> Result<(), Box<dyn Error>> {
     if let Some(tls) = flags.tls()? {
         server = server.with_tls(tls);
     }
-    let server = server.bind(flags.listen).await.map_err(|error| format!("{}: {error}", flags.listen))?;
-    let stopped = pushpull_examples::stopped()?;
+    let server = server.bind(flags.listen).await.map_err(not_bound(flags.listen))?;
+    let signalled = stopped()?;
     writeln!(io::stdout(), "listening on {}", server.url())?;
     let stopped = async {
-        stopped.await;
+        signalled.await;
         tracing::info!("draining");
     };
     if !server.serve_until(stopped).await {

@@ -6,3 +6,4 @@ mod dashboard;
 mod examples;
 mod http;
 mod program;
+mod refusals;

@@ -27,9 +27,7 @@ pub(crate) fn built(name: &str) -> Option<PathBuf> {
 
 impl Program {
     pub(crate) fn start(name: &str, arguments: &[&str]) -> Self {
-        let path = built(name)
-            .unwrap_or_else(|| panic!("example `{name}` is not built: cargo build --workspace --examples"));
-        Self::spawn(Command::new(path).args(arguments))
+        Self::spawn(Command::new(path(name)).args(arguments))
     }
 
     /// Starts any command, whose standard output it reads.
@@ -65,17 +63,34 @@ impl Program {
 
     /// Waits for its end; everything it has printed until then may still be read by nobody.
     pub(crate) fn ended(&mut self) -> ExitStatus {
+        self.said().0
+    }
+
+    /// Waits for its end; how it ended, and what it printed that was not read yet.
+    fn said(&mut self) -> (ExitStatus, String) {
+        let mut said = Vec::new();
         // The end of its output is the end of the process, but for the reaping.
         loop {
             match self.lines.recv_timeout(PATIENCE) {
-                Ok(_) => {}
+                Ok(line) => said.push(line),
                 Err(mpsc::RecvTimeoutError::Disconnected) => {
-                    break self.child.wait().expect("it can be waited for");
+                    break (self.child.wait().expect("it can be waited for"), said.join("\n"));
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => panic!("it did not end in time"),
             }
         }
     }
+}
+
+/// Runs the example `name` to its end: the status it exits with, and all that it printed on either output.
+pub(crate) fn run(name: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    let both = ["-c", r#"exec "$0" "$@" 2>&1"#];
+    let (status, said) = Program::spawn(Command::new("sh").args(both).arg(path(name)).args(arguments)).said();
+    (status.code(), said)
+}
+
+fn path(name: &str) -> PathBuf {
+    built(name).unwrap_or_else(|| panic!("example `{name}` is not built: cargo build --workspace --examples"))
 }
 
 impl Drop for Program {
