@@ -6,8 +6,14 @@ use serde_json::Value;
 
 use crate::Failure;
 
-const ADAPTERS: [&str; 5] =
-    ["pushpull-ws", "pushpull-sse", "pushpull-longpoll", "pushpull-http-poll", "pushpull-grpc-stream"];
+const ADAPTERS: [&str; 6] = [
+    "pushpull-ws",
+    "pushpull-sse",
+    "pushpull-longpoll",
+    "pushpull-http-poll",
+    "pushpull-grpc-stream",
+    "pushpull-webhook",
+];
 
 /// The crates of the workspace that `package` may depend on, dev-dependencies aside.
 fn allowed(package: &str) -> Option<&'static [&'static str]> {
