@@ -15,6 +15,7 @@ pub(crate) fn router() -> Router {
         .route("/style.css", get(|| file(CSS, include_str!("page/style.css"))))
         .route("/app.js", get(|| file(JS, include_str!("page/app.js"))))
         .route("/panel.js", get(|| file(JS, include_str!("page/panel.js"))))
+        .route("/notes.js", get(|| file(JS, include_str!("page/notes.js"))))
         .route("/proof.js", get(|| file(JS, include_str!("page/proof.js"))))
         .route("/transports.js", get(|| file(JS, include_str!("page/transports.js"))))
         .route("/chart.js", get(|| file(JS, include_str!("page/chart.js"))))

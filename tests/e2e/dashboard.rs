@@ -1,24 +1,31 @@
 //! The dashboard: four transports side by side, each cut and resumed.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use serde_json::{Value, json};
 
-use crate::{browser::Browser, program::Program};
+use crate::{browser::Browser, http::json, program::Program};
 
 const PANELS: [&str; 4] = ["ws", "sse", "longpoll", "poll"];
 const STATE: &str = "window.pushpull.panels";
+/// What a panel says once the server's history is another.
+const ANEW: &str = r"^The history began anew \(reset\): what came before cannot be known\.( Since then caught up \d+ in \d+ ms\.)?$";
 
 #[test]
 fn every_transport_is_cut_and_goes_on_with_nothing_lost_and_nothing_twice() {
     let Some(browser) = Browser::start() else { return };
     let dashboard = Program::start("dashboard", &["--listen", "127.0.0.1:0"]);
     browser.go(&dashboard.url());
+    browser.resize(1280, 800);
     for panel in PANELS {
         moves(&browser, panel);
     }
     for panel in PANELS {
         cut_and_resume(&browser, panel);
+        tells_in_sight(&browser, panel, r"^Caught up \d+ in \d+ ms: none lost, none twice\.$");
     }
     picture(&browser);
     all_at_once(&browser);
@@ -53,7 +60,77 @@ fn every_transport_is_told_that_the_server_began_anew() {
         for fault in ["lost", "repeats", "broken", "disorder"] {
             assert_eq!(state[fault], 0, "{panel}: {fault} in {state:#}");
         }
+        assert_eq!(state["anew"], 1, "{panel}: {state:#}");
+        tells(&browser, panel, ANEW);
+        for (part, figure) in [("lost", "0"), ("repeats", "0"), ("order", "rising")] {
+            let shown =
+                browser.read(&format!("document.querySelector('#{panel} [data-part={part}]').textContent"));
+            assert_eq!(shown, format!("{figure} since it began anew"), "{panel}: {part}");
+        }
     }
+    let header =
+        "['lost-label', 'repeated-label', 'gaps'].map((id) => document.getElementById(id).textContent)";
+    assert_eq!(browser.read(header), json!(["lost since then", "repeated since then", "4"]));
+    let told = "['anew', 'claim'].map((id) => document.getElementById(id).checkVisibility())";
+    assert_eq!(browser.read(told), json!([true, false]));
+    assert!(dashboard.terminate().success());
+}
+
+/// While a server is away every panel says so, in a sentence.
+#[test]
+fn a_link_that_broke_is_told_in_words() {
+    let Some(browser) = Browser::start() else { return };
+    let dashboard = Program::start("dashboard", &["--listen", "127.0.0.1:0"]);
+    browser.go(&dashboard.url());
+    for panel in PANELS {
+        moves(&browser, panel);
+    }
+    drop(dashboard);
+    for panel in PANELS {
+        let connects = if panel == "sse" { "the browser connects" } else { "connecting" };
+        tells(&browser, panel, &format!(r"^The link broke; {connects} again\.$"));
+        assert_eq!(browser.read(&format!("{STATE}.{panel}.state")), "retrying", "{panel}");
+    }
+}
+
+/// What is said of a resume claims no more than is known.
+#[test]
+fn the_sentence_about_a_resume_tells_its_gap() {
+    let Some(browser) = Browser::start() else { return };
+    let dashboard = Program::start("dashboard", &["--listen", "127.0.0.1:0"]);
+    browser.go(&dashboard.url());
+    let sentence = |what: Value| {
+        browser.read(&format!("import('/notes.js').then(({{ caughtUp }}) => caughtUp({what}))"))
+    };
+    let resume = |events: u64, lost: u64, gap: Value| {
+        sentence(json!({"events": events, "took": 4.2, "lost": lost, "repeats": 0, "gap": gap}))
+    };
+    assert_eq!(resume(0, 0, Value::Null), "Nothing was published while it was away.");
+    assert_eq!(resume(60, 0, Value::Null), "Caught up 60 in 4 ms: none lost, none twice.");
+    assert_eq!(resume(60, 2, Value::Null), "Caught up 60 in 4 ms: 2 lost, 0 repeated.");
+    let anew = |reason| json!({"reason": reason, "before": "f-1", "cursor": "f-0"});
+    for reason in ["reset", "rewound"] {
+        let told = format!("The history began anew ({reason}): what came before cannot be known.");
+        assert_eq!(resume(0, 0, anew(reason)), told);
+        assert_eq!(resume(7, 0, anew(reason)), format!("{told} Since then caught up 7 in 4 ms."));
+    }
+    let evicted = json!({"reason": "evicted", "before": "e-9", "cursor": "e-2"});
+    assert_eq!(
+        resume(3, 0, evicted),
+        "Told of a gap (evicted): some events before e-9 are gone. Since then caught up 3 in 4 ms."
+    );
+}
+
+/// CPU use and throughput are measured over time: nothing is published before a whole period has passed.
+#[test]
+fn the_first_sample_measures_a_whole_period() {
+    let begun = SystemTime::now();
+    let dashboard = Program::start("dashboard", &["--listen", "127.0.0.1:0"]);
+    let page = json(&format!("{}/longpoll?topic=host.cpu&start=earliest&wait=20&limit=1", dashboard.url()));
+    let first = &page["events"][0];
+    assert_eq!(first["data"]["sample"], 1, "{page:#}");
+    let begun = begun.duration_since(UNIX_EPOCH).expect("the clock is right").as_millis() as f64;
+    assert!(number(&first["time"]) >= begun + 500.0, "{page:#}, begun at {begun}");
     assert!(dashboard.terminate().success());
 }
 
@@ -124,6 +201,19 @@ fn cut_and_resume(browser: &Browser, panel: &str) {
     assert_eq!(after["cuts"], 1, "{panel}");
 }
 
+/// The panel's sentence comes to match.
+fn tells(browser: &Browser, panel: &str, pattern: &str) {
+    let note = format!("document.querySelector('#{panel} .note').textContent");
+    browser.until(&format!("/{pattern}/.test({note})"), &note);
+}
+
+/// And can be read without scrolling.
+fn tells_in_sight(browser: &Browser, panel: &str, pattern: &str) {
+    tells(browser, panel, pattern);
+    let bottom = format!("document.querySelector('#{panel} .note').getBoundingClientRect().bottom");
+    assert!(number(&browser.read(&bottom)) <= number(&browser.read("innerHeight")), "{panel}");
+}
+
 /// Cut by one button, back by their own.
 fn all_at_once(browser: &Browser) {
     browser.click("#cut-all");
@@ -152,9 +242,7 @@ fn number(value: &Value) -> f64 {
 /// For the README, where `PUSHPULL_SCREENSHOT=1` asks for it: one transport away, the others going on.
 fn picture(browser: &Browser) {
     if std::env::var("PUSHPULL_SCREENSHOT").is_ok_and(|asked| asked == "1") {
-        browser.resize(1280, 800);
         browser.prefer("light");
-        browser.until("innerWidth === 1280", "innerWidth");
         let first = number(&browser.read(&format!("{STATE}.ws.events")));
         browser.until(&format!("{STATE}.ws.events >= {first} + 200"), STATE);
         browser.click("#longpoll button");

@@ -74,7 +74,9 @@ function refused({ id, detail, title }) {
 function missed(gap) {
   counts.gaps += 1;
   cursor = gap.cursor;
-  line("notice", "", `Some messages are gone (${gap.reason}).`);
+  const anew = gap.reason === "reset" || gap.reason === "rewound";
+  const told = anew ? "The history began anew: what was said before cannot be known" : "Some messages are gone";
+  line("notice", "", `${told} (${gap.reason}).`);
 }
 
 function show(event) {

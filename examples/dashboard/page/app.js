@@ -91,6 +91,13 @@ function showVerdict() {
   const repeated = total((panel) => panel.proof.repeats + panel.proof.disorder);
   write("lost", number.format(lost));
   write("repeated", number.format(repeated));
+  const anew = panels.some((panel) => panel.proof.anew > 0);
+  element("anew").hidden = !anew;
+  element("claim").hidden = anew;
+  for (const label of ["lost", "repeated"]) write(`${label}-label`, anew ? `${label} since then` : label);
+  const gaps = total((panel) => panel.proof.gaps);
+  write("gaps", number.format(gaps));
+  element("gaps").classList.toggle("fault", gaps > 0);
   write("delivered", number.format(total((panel) => panel.proof.events)));
   write("cuts", number.format(total((panel) => panel.cuts)));
   element("lost").classList.toggle("fault", lost > 0);

@@ -1,6 +1,7 @@
 // One transport: its link, its cursor, its figures and its proof.
 
 import { Chart } from "./chart.js";
+import { caughtUp, toldOf } from "./notes.js";
 import { Proof } from "./proof.js";
 
 const AWAY = 3000;
@@ -16,7 +17,7 @@ export class Panel {
   state = "connecting";
   place = null;
   cuts = 0;
-  /** What the last resume brought: { events, lost, repeats, took } once it is complete. */
+  /** What the last resume brought: { events, lost, repeats, took, gap } once it is complete. */
   caughtUp = null;
   proof = new Proof();
   recent = [];
@@ -73,8 +74,11 @@ export class Panel {
 
   /** Events from before `until` were missed while away. */
   #begin() {
+    if (!this.place) return;
     const { repeats } = this.proof;
-    if (this.place) this.#catching = { began: performance.now(), until: this.shared.serverNow(), events: 0, repeats, took: 0 };
+    // What was told on the way of a link that broke again stays told.
+    const gap = this.#catching?.gap ?? null;
+    this.#catching = { began: performance.now(), until: this.shared.serverNow(), events: 0, repeats, took: 0, gap };
   }
 
   /** Hears of its own connection only: what a closed one still says is nothing. */
@@ -95,6 +99,7 @@ export class Panel {
     this.#failures = 0;
     this.chart.back(Date.now());
     this.#say("live");
+    if (!this.#catching) this.#note("");
   }
 
   #event(event) {
@@ -125,18 +130,16 @@ export class Panel {
     return false;
   }
 
-  #complete({ events, repeats, took }) {
-    const lost = this.lost();
-    this.caughtUp = { events, took, lost, repeats: this.proof.repeats - repeats };
-    const verdict = lost + this.caughtUp.repeats ? `${lost} lost, ${this.caughtUp.repeats} repeated` : "none lost, none twice";
-    if (events === 0) this.#note("Nothing was published while it was away.");
-    else this.#note(`Caught up ${number.format(events)} in ${Math.max(1, Math.round(took))} ms: ${verdict}.`);
+  #complete({ events, repeats, took, gap }) {
+    this.caughtUp = { events, took, lost: this.lost(), repeats: this.proof.repeats - repeats, gap };
+    this.#note(caughtUp(this.caughtUp));
   }
 
   #gap(gap) {
     this.proof.gap(gap);
     this.place = gap.cursor;
-    this.#note(`Told of a gap (${gap.reason}): on from ${gap.cursor}.`);
+    if (this.#catching) this.#catching.gap = gap;
+    this.#note(toldOf(gap));
   }
 
   #told(cursor) {
@@ -145,10 +148,12 @@ export class Panel {
   }
 
   #retrying() {
-    if (this.state !== "live") return;
-    this.chart.away(Date.now());
+    if (this.state === "live") {
+      this.chart.away(Date.now());
+      this.#begin();
+    }
     this.#say("retrying");
-    this.#begin();
+    this.#note("The link broke; the browser connects again.");
   }
 
   /** Full jitter, doubled each time, unless the server said when to come back. */
@@ -175,22 +180,23 @@ export class Panel {
   /** The panel's state as tests read it. */
   report() {
     const { state, place, cuts, caughtUp } = this;
-    const { events, gaps, repeats, disorder, links, broken } = this.proof;
-    return { state, place, cuts, caughtUp, events, gaps, repeats, disorder, links, broken, lost: this.lost(), ...this.figures() };
+    const { events, gaps, anew, repeats, disorder, links, broken } = this.proof;
+    return { state, place, cuts, caughtUp, events, gaps, anew, repeats, disorder, links, broken, lost: this.lost(), ...this.figures() };
   }
 
   render() {
-    const { state, place, events, gaps, repeats, disorder, links, broken, lost, latency, rate } = this.report();
+    const { state, place, events, gaps, anew, repeats, disorder, links, broken, lost, latency, rate } = this.report();
+    const since = anew ? " since it began anew" : "";
     this.#write({
       state,
       latency: latency === null ? "–" : number.format(Math.round(latency)),
       rate: number.format(Math.round(rate)),
       events: number.format(events),
-      lost: number.format(lost),
-      repeats: number.format(repeats),
+      lost: number.format(lost) + since,
+      repeats: number.format(repeats) + since,
       gaps: number.format(gaps),
       chain: broken ? `broken ${number.format(broken)} times` : `${number.format(links)} links hold`,
-      order: disorder ? `fell ${number.format(disorder)} times` : "always rising",
+      order: disorder ? `fell ${number.format(disorder)} times` : anew ? `rising${since}` : "always rising",
       cursor: place ?? "none yet",
       button: this.#label(),
     });

@@ -1,5 +1,7 @@
 // The proof that nothing was lost and nothing came twice, kept by the consumer itself.
 
+import { beganAnew } from "./notes.js";
+
 const REMEMBERED = 20000;
 
 /** A cursor's place in the sequence, as a number. */
@@ -14,6 +16,8 @@ const epochOf = (cursor) => cursor.slice(0, cursor.lastIndexOf("-"));
 export class Proof {
   events = 0;
   gaps = 0;
+  /** How many of the gaps began another history. */
+  anew = 0;
   repeats = 0;
   disorder = 0;
   links = 0;
@@ -53,11 +57,13 @@ export class Proof {
     else this.broken += 1;
   }
 
-  gap({ before, cursor, reason }) {
+  gap(gap) {
+    const { before, cursor } = gap;
     this.gaps += 1;
     this.#told = Math.max(this.#told, seqOf(before));
     // Another history: what was seen of the old one proves nothing about it.
-    if (reason === "reset" || reason === "rewound") {
+    if (beganAnew(gap)) {
+      this.anew += 1;
       this.#newest.clear();
       this.#seen.clear();
       this.start = this.top = this.#told = seqOf(cursor);

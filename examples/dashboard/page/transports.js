@@ -6,10 +6,12 @@
 // sink.gap(gap)            what was asked for and is gone
 // sink.place(cursor)       everything up to here was delivered
 // sink.retrying()          the browser itself connects again
-// sink.ended(why, delay)   it is over; `delay`: the server's advice in milliseconds, if any
+// sink.ended(why, delay)   it is over, the link `why`; `delay`: the server's advice in milliseconds, if any
 
 const TOPICS = "host.>";
 const POLL_EVERY = 1000;
+/** The code of a socket that ended without a closing handshake. */
+const ABNORMAL = 1006;
 
 /** Resumes after `place`; without one begins with each key's newest event, then goes live. */
 function query(place, options) {
@@ -38,7 +40,7 @@ export function webSocket(place, sink) {
   };
   socket.onclose = ({ code, reason }) => {
     const advised = /\bretry=(\d+)/.exec(reason)?.[1];
-    sink.ended(`closed with ${code}`, advised ? Number(advised) : delay);
+    sink.ended(code === ABNORMAL ? "broke" : `was closed with ${code}`, advised ? Number(advised) : delay);
   };
   return () => socket.close();
 }
@@ -49,7 +51,7 @@ export function eventSource(place, sink) {
   source.onmessage = ({ data }) => take(JSON.parse(data), sink);
   source.addEventListener("pushpull-gap", ({ data }) => take(JSON.parse(data), sink));
   source.onerror = () => {
-    if (source.readyState === EventSource.CLOSED) sink.ended("refused");
+    if (source.readyState === EventSource.CLOSED) sink.ended("was refused");
     else sink.retrying();
   };
   return () => source.close();
@@ -62,7 +64,7 @@ export const poll = poller("/poll", { limit: 1000 }, POLL_EVERY);
 function poller(path, options, pause) {
   return (place, sink) => {
     const abort = new AbortController();
-    ask(path, options, pause, place, sink, abort.signal).catch((error) => sink.ended(error.message, error.delay));
+    ask(path, options, pause, place, sink, abort.signal).catch(({ why, delay }) => sink.ended(why ?? "broke", delay));
     return () => abort.abort();
   };
 }
@@ -83,5 +85,5 @@ async function ask(path, options, pause, place, sink, signal) {
 
 function refusal(response) {
   const seconds = Number(response.headers.get("Retry-After"));
-  return Object.assign(new Error(`answered ${response.status}`), { delay: seconds ? seconds * 1000 : undefined });
+  return Object.assign(new Error(response.statusText), { why: `was refused with ${response.status}`, delay: seconds ? seconds * 1000 : undefined });
 }
