@@ -85,6 +85,19 @@ impl GrpcClient {
         Ok(Self { bearer: Some(bearer), ..self })
     }
 
+    /// Trusts the authorities in `pem` instead of those that browsers trust.
+    ///
+    /// # Errors
+    /// If there is none in it.
+    #[cfg(feature = "tls")]
+    pub fn with_authorities(mut self, pem: &[u8]) -> Result<Self, Problem> {
+        let authorities = tonic::transport::Certificate::from_pem(pem);
+        let tls = tonic::transport::ClientTlsConfig::new().ca_certificate(authorities);
+        let secured = self.endpoint.tls_config(tls);
+        self.endpoint = secured.map_err(|error| Problem::invalid("pem", error.to_string()))?;
+        Ok(self)
+    }
+
     /// Sets after how long without a frame a stream counts as dead. Default: 37.5 s, two and a half of a server's
     /// keep-alive intervals.
     #[must_use]

@@ -8,6 +8,9 @@ mod health;
 mod mount;
 mod python;
 mod small;
+mod soak;
 mod status;
 mod stream;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;

@@ -1,15 +1,23 @@
 //! `Subscribe` and `Fetch` against a stock client.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use http_body_util::BodyExt;
+use prost::Message as _;
 
 use pushpull_broker::{Broker, Retention};
-use pushpull_core::{Cursor, Epoch, Message, ProducerExt};
+use pushpull_core::{
+    Context, Cursor, Epoch, Message, ProducerExt, Push, Subscribe, SubscribeError, Subscription,
+};
+use pushpull_grpc_stream::GrpcService;
 use pushpull_grpc_stream::proto::{
     FetchRequest, Gap, GapReason, Overflow, PublishRequest, Start, SubscribeRequest, server_frame::Frame,
 };
 use pushpull_http::{Gate, Transport};
 use tonic::{Code, Request};
 use tonic_types::StatusExt;
+use tower_service::Service;
 
 use crate::support::{Node, bearing, beat, end, event, guarded, next, publish, raw, soon, topics, until};
 
@@ -125,6 +133,32 @@ async fn a_dropped_stream_leaves_nothing() {
         drop(streams);
         until(|| node.gate.metrics().connections(Transport::Grpc) == 0).await;
     }
+}
+
+/// A source that never says whether it delivers.
+struct Undecided;
+
+#[async_trait]
+impl Push for Undecided {
+    async fn subscribe(&self, _: &Context, _: Subscribe) -> Result<Subscription, SubscribeError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn initial_metadata_comes_at_once_and_a_drain_waits_for_no_source() {
+    let gate = Gate::open();
+    let mut service = GrpcService::new(Arc::new(Undecided), gate.clone());
+    let mut body = vec![0, 0, 0, 0, 3];
+    topics(&["a"]).encode(&mut body).unwrap();
+    let request = http::Request::post("http://h/pushpull.v1.Delivery/Subscribe");
+    let request = request.header("content-type", "application/grpc");
+    let request = request.body(http_body_util::Full::new(bytes::Bytes::from(body))).unwrap();
+    let response = soon(service.call(request)).await.unwrap();
+    assert_eq!((response.status().as_u16(), response.headers().get("grpc-status")), (200, None));
+    gate.drain().abort();
+    let trailers = soon(response.into_body().collect()).await.unwrap().trailers().cloned().unwrap();
+    assert_eq!(trailers["grpc-status"], "14");
 }
 
 #[tokio::test]

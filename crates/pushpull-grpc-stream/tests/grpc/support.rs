@@ -35,7 +35,10 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) async fn start(broker: &Broker, gate: Gate) -> Self {
-        let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+        Self::over(Listener::bind("127.0.0.1:0").await.unwrap(), broker, gate)
+    }
+
+    pub(crate) fn over(listener: Listener, broker: &Broker, gate: Gate) -> Self {
         let address = listener.local_addr().unwrap();
         let (service, drain) = (service(broker, &gate), gate.drain().clone());
         let (stop, told) = oneshot::channel::<()>();
