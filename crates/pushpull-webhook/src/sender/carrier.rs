@@ -9,12 +9,14 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use pushpull_http::problem::parse_retry_after;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 
 use super::target::{Guard, Target};
 
 /// Most bytes of an answer's body that are read, and dropped, to keep the connection: 64 KiB.
 const MAX_ANSWER: usize = 64 * 1024;
+/// How long that may take; the status counts all the same.
+const ANSWER_TIME: Duration = Duration::from_secs(1);
 
 /// What an endpoint answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +95,8 @@ impl HttpCarrier {
     ) -> Result<Reply, String> {
         let response = live.1.send_request(request).await.map_err(|error| error.to_string())?;
         let reply = Reply { status: response.status(), retry_after: parse_retry_after(response.headers()) };
-        if Limited::new(response.into_body(), MAX_ANSWER).collect().await.is_ok() {
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect();
+        if matches!(timeout(ANSWER_TIME, body).await, Ok(Ok(_))) {
             self.live = Some(live);
         }
         Ok(reply)

@@ -61,8 +61,8 @@ impl WebhooksConfig {
 
     /// Resolves hosts by `resolver`. Default: the system's.
     #[must_use]
-    pub fn with_resolver(mut self, resolver: impl Resolve) -> Self {
-        self.resolver = Arc::new(resolver);
+    pub fn with_resolver(mut self, resolver: Arc<dyn Resolve>) -> Self {
+        self.resolver = resolver;
         self
     }
 

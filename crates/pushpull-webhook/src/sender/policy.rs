@@ -12,7 +12,7 @@ pub struct RetryPolicy {
     pub longest: Duration,
     /// How long after its first attempt a delivery that keeps failing disables its endpoint. Default: 24 h.
     pub give_up: Duration,
-    /// How long one attempt may take, the answer's body included. Default: 15 s.
+    /// How long one attempt may take until the head of its answer has come. Default: 15 s.
     pub attempt: Duration,
 }
 
