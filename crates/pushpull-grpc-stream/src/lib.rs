@@ -4,6 +4,25 @@
 //! [`Push`](pushpull_core::Push), [`Pull`](pushpull_core::Pull) and [`Producer`](pushpull_core::Producer), with health
 //! and reflection, so that stock clients need nothing else. [`GrpcClient`] is all three over such a server.
 //!
+//! ```no_run
+//! use std::sync::Arc;
+//! use pushpull_broker::Broker;
+//! use pushpull_core::{PushExt, Subscribe};
+//! use pushpull_grpc_stream::{GrpcClient, GrpcService};
+//! use pushpull_http::Gate;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let broker = Arc::new(Broker::memory());
+//! let service = GrpcService::new(broker.clone(), Gate::open()).with_pull(broker.clone()).with_producer(broker);
+//! let mut app: axum::Router = axum::Router::new();
+//! for path in GrpcService::PATHS {
+//!     app = app.route_service(path, service.clone());
+//! }
+//! let client = GrpcClient::new("grpc://127.0.0.1:8080")?;
+//! let quotes = client.consume(Subscribe::to("quotes.*")?).await?;
+//! # Ok(()) }
+//! ```
+//!
 //! | feature | adds |
 //! | --- | --- |
 //! | `server` (default) | [`GrpcService`] |

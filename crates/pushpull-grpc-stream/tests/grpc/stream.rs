@@ -12,7 +12,8 @@ use pushpull_core::{
 };
 use pushpull_grpc_stream::GrpcService;
 use pushpull_grpc_stream::proto::{
-    FetchRequest, Gap, GapReason, Overflow, PublishRequest, Start, SubscribeRequest, server_frame::Frame,
+    Conflate, FetchRequest, Gap, GapReason, Heartbeat, Overflow, PublishRequest, Start, SubscribeRequest,
+    server_frame::Frame,
 };
 use pushpull_http::{Gate, Transport};
 use tonic::{Code, Request};
@@ -91,6 +92,24 @@ async fn heartbeats_come_each_interval_and_move_the_place() {
     next(&mut frames).await;
     let place = publish(&node.broker, "busy", 3).await;
     soon(async { while next(&mut frames).await != beat(place) {} }).await;
+}
+
+#[tokio::test]
+async fn conflation_leaves_out_what_is_old_and_says_how_much() {
+    let gate = Gate::builder().with_keep_alive(Duration::from_millis(20)).build().unwrap();
+    let node = Node::start(&Broker::memory(), gate).await;
+    let start = node.broker.place();
+    for text in ["1", "2", "3"] {
+        node.broker.publish_one(&"a".parse().unwrap(), Message::text(text).with_key("k")).await.unwrap();
+    }
+    let conflate = Conflate::Key.into();
+    let mut frames =
+        node.subscribe(SubscribeRequest { after: start.to_string(), conflate, ..topics(&["a"]) }).await;
+    assert_eq!(next(&mut frames).await, beat(start));
+    let got = event(next(&mut frames).await);
+    assert_eq!((&got.payload[..], got.prev), (&b"3"[..], None));
+    let beat = Heartbeat { cursor: node.broker.place().to_string(), conflated: 2 };
+    assert_eq!(next(&mut frames).await, Frame::Heartbeat(beat));
 }
 
 #[tokio::test]
