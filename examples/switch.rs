@@ -4,6 +4,7 @@
 //!     cargo run -p pushpull-examples --example switch --no-default-features --features sse
 //!     cargo run -p pushpull-examples --example switch --no-default-features --features longpoll
 //!     cargo run -p pushpull-examples --example switch --no-default-features --features http-poll
+//!     cargo run -p pushpull-examples --example switch --no-default-features --features grpc-stream
 //!
 //! All print the same lines; the transport's name goes to stderr.
 #![allow(clippy::print_stdout, reason = "what it prints is what is compared")]

@@ -10,13 +10,30 @@ use pushpull_core::{
 use pushpull_http::{HttpClient, Transport};
 
 /// Makes one transport's source.
-pub(crate) type Make = fn(HttpClient, &ConnectOptions) -> Source;
+pub(crate) type Make = fn(&Asked<'_>) -> Result<Source, Problem>;
+
+/// What is connected to: the URL without the pin, and how.
+pub(crate) struct Asked<'a> {
+    pub(crate) url: String,
+    pub(crate) options: &'a ConnectOptions,
+}
+
+impl Asked<'_> {
+    #[allow(dead_code, reason = "used where a transport over HTTP is enabled")]
+    pub(crate) fn http(&self) -> Result<HttpClient, Problem> {
+        let http = HttpClient::new(self.url.parse()?)?;
+        match &self.options.token {
+            Some(token) => http.with_token(token),
+            None => Ok(http),
+        }
+    }
+}
 
 /// A server, reached by one transport: a [`Push`] and a [`Producer`] whichever it is. Cheap to clone (shared).
 ///
 /// A subscription reconnects, resumes from its place, and tells every change of the link.
 ///
-/// Publishing goes by `POST`, whichever transport subscriptions take, with an idempotency id of its own where the message has
+/// But over gRPC, publishing goes by `POST`, whichever transport subscriptions take, with an idempotency id of its own where the message has
 /// none: it is tried again for up to 30 s, or until the deadline of the call's [`Context`], 10 s an attempt. Several messages
 /// go as one batch only if they are JSON of one event name and key.
 #[derive(Clone)]
@@ -29,7 +46,7 @@ pub struct Source {
 /// How to connect, beyond the URL.
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
-    token: Option<String>,
+    pub(crate) token: Option<String>,
     pub(crate) interval: Duration,
     pub(crate) wait: Duration,
 }
@@ -83,17 +100,13 @@ impl ConnectOptions {
             Some(wanted) => clients.iter().find(|(known, _)| *known == wanted).map(|(_, make)| *make),
         };
         let make = make.ok_or_else(|| not_enabled(pinned))?;
-        let mut http = HttpClient::new(url.parse()?)?;
-        if let Some(token) = &self.token {
-            http = http.with_token(token)?;
-        }
-        Ok(make(http, self))
+        make(&Asked { url, options: self })
     }
 }
 
 /// A source at `url`, over the transport that its scheme pins: `ws://`, `wss://`, `sse+http://`, `longpoll+http://`,
-/// `poll+http://`, and the same over `https`. `http://` and `https://` take the best that is enabled: WebSocket,
-/// Server-Sent Events, long polling, HTTP polling, in this order; if that one cannot open, none of the others is tried.
+/// `poll+http://`, `grpc://`, and the same over TLS (`https`, `grpcs://`). `http://` and `https://` take the best that is enabled: WebSocket,
+/// Server-Sent Events, long polling, HTTP polling, gRPC, in this order; if that one cannot open, none of the others is tried.
 ///
 /// It opens no connection yet: a subscription or a publish does. A subscription to a server that is down is retried for as
 /// long as it lives, and tells so as [`Link::Reconnecting`](crate::Link::Reconnecting) with the cause; a server that refuses,
@@ -109,7 +122,7 @@ pub async fn connect(url: &str) -> Result<Source, Problem> {
 }
 
 /// What a URL may begin with.
-const SCHEMES: &str = "http, ws, sse+http, longpoll+http, poll+http, and the same with s";
+const SCHEMES: &str = "http, ws, sse+http, longpoll+http, poll+http, grpc, and the same with s";
 
 struct Target;
 
@@ -139,7 +152,6 @@ impl Target {
 
 fn not_enabled(transport: Option<Transport>) -> Problem {
     let detail = match transport {
-        Some(Transport::Grpc) => "gRPC is not carried yet".to_owned(),
         Some(transport) => format!("the feature for {transport} is off"),
         None => "no transport is enabled".to_owned(),
     };
@@ -205,6 +217,7 @@ mod tests {
         assert_eq!(parsed("h:1"), Err("bad-request: url: not a URL: h:1".to_owned()));
     }
 
+    #[cfg(not(feature = "grpc-stream"))]
     #[tokio::test]
     async fn what_is_not_enabled_is_said() {
         let refused = connect("grpc://127.0.0.1:1").await.map(|source| source.transport());

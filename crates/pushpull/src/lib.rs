@@ -31,6 +31,8 @@ pub use {
     pushpull_http::{BaseUrl, HttpClient},
 };
 
+#[cfg(feature = "grpc-stream")]
+pub use pushpull_grpc_stream as grpc_stream;
 #[cfg(all(feature = "tls", feature = "server"))]
 pub use pushpull_http::TlsConfig;
 #[cfg(feature = "jwt")]
@@ -70,6 +72,17 @@ fn transports(backend: &Backend, gate: &Gate) -> service::Transports {
     if let Some(pull) = &backend.pull {
         transports.add(Transport::Poll, pushpull_http_poll::PollService::new(pull.clone(), gate.clone()));
     }
+    #[cfg(feature = "grpc-stream")]
+    if let Some(push) = &backend.push {
+        let mut grpc = pushpull_grpc_stream::GrpcService::new(push.clone(), gate.clone());
+        if let Some(pull) = &backend.pull {
+            grpc = grpc.with_pull(pull.clone());
+        }
+        if let Some(producer) = &backend.producer {
+            grpc = grpc.with_producer(producer.clone());
+        }
+        transports.add_calls(pushpull_grpc_stream::GrpcService::serves, grpc);
+    }
     transports
 }
 
@@ -78,18 +91,30 @@ fn transports(backend: &Backend, gate: &Gate) -> service::Transports {
 fn clients() -> Vec<(Transport, connect::Make)> {
     vec![
         #[cfg(feature = "ws")]
-        (Transport::Ws, |http, _| Source::new(Transport::Ws, pushpull_ws::WsClient::over(http))),
+        (Transport::Ws, |asked| Ok(Source::new(Transport::Ws, pushpull_ws::WsClient::over(asked.http()?)))),
         #[cfg(feature = "sse")]
-        (Transport::Sse, |http, _| Source::new(Transport::Sse, pushpull_sse::SseClient::over(http))),
+        (Transport::Sse, |asked| {
+            Ok(Source::new(Transport::Sse, pushpull_sse::SseClient::over(asked.http()?)))
+        }),
         #[cfg(feature = "longpoll")]
-        (Transport::Longpoll, |http, options| {
-            let client = pushpull_longpoll::LongpollClient::over(http);
-            Source::new(Transport::Longpoll, client.with_schedule(Schedule::long_poll(options.wait)))
+        (Transport::Longpoll, |asked| {
+            let client = pushpull_longpoll::LongpollClient::over(asked.http()?);
+            let schedule = Schedule::long_poll(asked.options.wait);
+            Ok(Source::new(Transport::Longpoll, client.with_schedule(schedule)))
         }),
         #[cfg(feature = "http-poll")]
-        (Transport::Poll, |http, options| {
-            let client = pushpull_http_poll::HttpPollClient::over(http);
-            Source::new(Transport::Poll, client.with_schedule(Schedule::every(options.interval)))
+        (Transport::Poll, |asked| {
+            let client = pushpull_http_poll::HttpPollClient::over(asked.http()?);
+            let schedule = Schedule::every(asked.options.interval);
+            Ok(Source::new(Transport::Poll, client.with_schedule(schedule)))
+        }),
+        #[cfg(feature = "grpc-stream")]
+        (Transport::Grpc, |asked| {
+            let mut client = pushpull_grpc_stream::GrpcClient::new(&asked.url)?;
+            if let Some(token) = &asked.options.token {
+                client = client.with_token(token)?;
+            }
+            Ok(Source::new(Transport::Grpc, client))
         }),
     ]
 }

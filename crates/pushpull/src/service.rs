@@ -21,6 +21,7 @@ use crate::Backend;
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 type Handler = Arc<dyn Fn(Request<()>) -> Answer + Send + Sync>;
+type Caller = Arc<dyn Fn(Request<Body>) -> Answer + Send + Sync>;
 
 /// Serves every path of the wire contract, by every enabled transport: mount it into an axum, hyper or tower
 /// application as it is. Cheap to clone (shared).
@@ -42,9 +43,20 @@ pub struct Service {
     gate: Gate,
 }
 
-/// The server halves by transport. A request's body is dropped: none of them takes one.
+/// The server halves by transport.
 #[derive(Clone, Default)]
-pub(crate) struct Transports(Vec<(Transport, Handler)>);
+pub(crate) struct Transports {
+    /// A request's body is dropped: none of them takes one.
+    streams: Vec<(Transport, Handler)>,
+    calls: Option<Calls>,
+}
+
+/// What serves calls with a body, at paths of its own.
+#[derive(Clone)]
+struct Calls {
+    serves: fn(&str) -> bool,
+    caller: Caller,
+}
 
 impl Transports {
     #[allow(dead_code, reason = "without any transport none is added")]
@@ -57,11 +69,29 @@ impl Transports {
             + 'static,
         S::Future: 'static,
     {
-        self.0.push((transport, Arc::new(move |request| Box::pin(service.clone().call(request)))));
+        self.streams.push((transport, Arc::new(move |request| Box::pin(service.clone().call(request)))));
+    }
+
+    #[allow(dead_code, reason = "without gRPC none is added")]
+    pub(crate) fn add_calls<S>(&mut self, serves: fn(&str) -> bool, service: S)
+    where
+        S: tower_service::Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: 'static,
+    {
+        let caller: Caller = Arc::new(move |request| Box::pin(service.clone().call(request)));
+        self.calls = Some(Calls { serves, caller });
+    }
+
+    fn caller(&self, path: &str) -> Option<&Caller> {
+        self.calls.as_ref().filter(|calls| (calls.serves)(path)).map(|calls| &calls.caller)
     }
 
     fn handler(&self, transport: Transport) -> Option<&Handler> {
-        self.0.iter().find(|(known, _)| *known == transport).map(|(_, handler)| handler)
+        self.streams.iter().find(|(known, _)| *known == transport).map(|(_, handler)| handler)
     }
 }
 
@@ -105,7 +135,7 @@ impl Service {
 
     /// Whether `path` is one of its own.
     pub(crate) fn knows(&self, path: &str) -> bool {
-        self.paths.route(path).is_some()
+        self.paths.route(path).is_some() || self.transports.caller(path).is_some()
     }
 
     fn stream<B>(&self, transport: Transport, request: Request<B>) -> Answer {
@@ -136,6 +166,9 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Answer {
+        if let Some(caller) = self.transports.caller(request.uri().path()) {
+            return caller(request.map(Body::new));
+        }
         match self.paths.route(request.uri().path()) {
             Some(Route::Ws) => self.stream(Transport::Ws, request),
             Some(Route::Sse) => self.stream(Transport::Sse, request),
@@ -150,7 +183,8 @@ where
 
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let transports: Vec<_> = self.transports.0.iter().map(|(transport, _)| transport.as_str()).collect();
+        let transports: Vec<_> =
+            self.transports.streams.iter().map(|(transport, _)| transport.as_str()).collect();
         f.debug_struct("Service")
             .field("paths", &self.paths)
             .field("transports", &transports)

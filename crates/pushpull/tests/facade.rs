@@ -5,6 +5,7 @@
     feature = "sse",
     feature = "longpoll",
     feature = "http-poll",
+    feature = "grpc-stream",
     feature = "client",
     feature = "server"
 ))]
@@ -71,7 +72,9 @@ fn quick() -> ConnectOptions {
 async fn one_cursor_goes_through_every_transport() {
     let running = Running::start(Server::new(Broker::memory())).await;
     let mut start = StartAt::from(Start::Earliest);
-    for (n, scheme) in ["ws", "sse+http", "longpoll+http", "poll+http", "http"].into_iter().enumerate() {
+    for (n, scheme) in
+        ["ws", "sse+http", "longpoll+http", "poll+http", "grpc", "http"].into_iter().enumerate()
+    {
         let source: Source = quick().connect(&running.at(scheme)).await.unwrap();
         let published = source.publish_one(&topic(), Message::text(format!("headline {n}"))).await.unwrap();
         let mut news = source.consume(Subscribe::to("news.*").unwrap().from(start)).await.unwrap();
@@ -90,6 +93,7 @@ async fn a_url_pins_its_transport_and_http_takes_the_best() {
         ("sse+http://127.0.0.1:1", Transport::Sse),
         ("longpoll+http://127.0.0.1:1/live", Transport::Longpoll),
         ("poll+http://127.0.0.1:1", Transport::Poll),
+        ("grpc://127.0.0.1:1", Transport::Grpc),
     ] {
         assert_eq!(connect(url).await.unwrap().transport(), transport, "{url}");
     }

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use crate::Failure;
 
-const FEATURES: [&str; 4] = ["ws", "sse", "longpoll", "http-poll"];
+const FEATURES: [&str; 5] = ["ws", "sse", "longpoll", "http-poll", "grpc-stream"];
 
 pub(crate) fn compare() -> Result<(), Failure> {
     let mut printed = Vec::new();
