@@ -142,11 +142,29 @@ impl Webhooks {
         };
         self.0.shared.store.save(&record).await?;
         let registered = Registered { id: record.id, secret, cursor: record.place };
-        let endpoint = Arc::new(Endpoint::new(record));
-        let mut running = lock(&self.0.running);
-        let task = Some(self.start(&endpoint, target, request, begun));
-        running.insert(registered.id, Running { endpoint, task });
+        if !self.insert(record, target, request, begun) {
+            self.0.shared.store.remove(registered.id).await?;
+            return Err(full());
+        }
         Ok(registered)
+    }
+
+    /// Begins to send, if there is room: others may have been registered meanwhile.
+    fn insert(
+        &self,
+        record: EndpointRecord,
+        target: Target,
+        request: Subscribe,
+        begun: Option<Begun>,
+    ) -> bool {
+        let mut running = lock(&self.0.running);
+        if running.len() >= self.0.max_endpoints {
+            return false;
+        }
+        let (id, endpoint) = (record.id, Arc::new(Endpoint::new(record)));
+        let task = Some(self.start(&endpoint, target, request, begun));
+        running.insert(id, Running { endpoint, task });
+        true
     }
 
     /// Subscribes, and waits for the starting place.
@@ -236,6 +254,20 @@ impl Webhooks {
             running.task = Some(self.start(&endpoint, target, request, None));
         }
         Ok(true)
+    }
+
+    /// Stops to send to every endpoint, in the middle of an attempt if need be. They stay in the store:
+    /// [`Webhooks::resume`] takes them up again.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves them stopping.
+    pub async fn stop(&self) {
+        let stopped = std::mem::take(&mut *lock(&self.0.running));
+        let tasks: Vec<_> = stopped.into_values().filter_map(|running| running.task).collect();
+        tasks.iter().for_each(JoinHandle::abort);
+        for task in tasks {
+            stop(Some(task)).await;
+        }
     }
 
     /// Signs by `secret` too, from the next attempt on, beside the three newest there were: an endpoint that knows any

@@ -332,7 +332,8 @@ async fn places_survive_with_the_store_and_so_does_the_schedule() {
     script.wait(2).await;
     rig.until(id, |status| status.failures == 1).await;
     let Rig { broker, webhooks, store } = rig;
-    drop(webhooks);
+    webhooks.stop().await;
+    assert!(webhooks.endpoints().is_empty());
     let again = over(&broker, config(&store), vec![script.clone()]);
     assert_eq!(again.resume().await.unwrap(), 1);
     assert_eq!(again.status(id).unwrap().failures, 1);
