@@ -20,7 +20,8 @@ pub(crate) use {
     frame::{Flush, MAX_FRAME, PREFIX, event_frame, gap_frame, heartbeat, message, prefixed},
 };
 
-#[cfg(all(test, feature = "server", feature = "client"))]
+#[cfg(test)]
+#[cfg(all(feature = "server", feature = "client"))]
 mod tests {
     use std::{num::NonZeroU32, time::Duration};
 
