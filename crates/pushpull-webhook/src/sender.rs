@@ -9,7 +9,7 @@ mod registration;
 mod service;
 mod store;
 mod target;
-#[cfg(feature = "tls")]
+#[cfg_attr(not(feature = "tls"), path = "sender/plain.rs")]
 mod tls;
 mod worker;
 
@@ -73,7 +73,10 @@ struct Running {
 impl Webhooks {
     /// Sends what `push` delivers.
     pub fn new(push: Arc<dyn Push>, config: WebhooksConfig) -> Self {
-        Self::over(push, config, Box::new(|guard, target| Box::new(HttpCarrier::new(guard, target))))
+        let tls = config.tls.clone();
+        let carriers =
+            move |guard, target| -> Box<dyn Carry> { Box::new(HttpCarrier::new(guard, target, tls.clone())) };
+        Self::over(push, config, Box::new(carriers))
     }
 
     fn over(push: Arc<dyn Push>, config: WebhooksConfig, carriers: Carriers) -> Self {

@@ -11,7 +11,10 @@ use hyper_util::rt::TokioIo;
 use pushpull_http::problem::parse_retry_after;
 use tokio::{net::TcpStream, time::timeout};
 
-use super::target::{Guard, Target};
+use super::{
+    target::{Guard, Target},
+    tls::Tls,
+};
 
 /// Most bytes of an answer's body that are read, and dropped, to keep the connection: 64 KiB.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -39,12 +42,13 @@ pub(super) trait Carry: Send + Sync {
 pub(super) struct HttpCarrier {
     guard: Guard,
     target: Target,
+    tls: Tls,
     live: Option<(SocketAddr, SendRequest<Full<Bytes>>)>,
 }
 
 impl HttpCarrier {
-    pub(super) fn new(guard: Guard, target: Target) -> Self {
-        Self { guard, target, live: None }
+    pub(super) fn new(guard: Guard, target: Target, tls: Tls) -> Self {
+        Self { guard, target, tls, live: None }
     }
 
     fn request(&self, headers: HeaderMap, body: Bytes) -> Result<Request<Full<Bytes>>, String> {
@@ -75,15 +79,9 @@ impl HttpCarrier {
         Err(failed)
     }
 
-    #[cfg(not(feature = "tls"))]
-    async fn greet(&self, stream: TcpStream) -> Result<SendRequest<Full<Bytes>>, String> {
-        speak(stream).await
-    }
-
-    #[cfg(feature = "tls")]
     async fn greet(&self, stream: TcpStream) -> Result<SendRequest<Full<Bytes>>, String> {
         match self.target.is_https {
-            true => speak(super::tls::wrap(&self.target.host, stream).await?).await,
+            true => speak(self.tls.wrap(&self.target.host, stream).await?).await,
             false => speak(stream).await,
         }
     }

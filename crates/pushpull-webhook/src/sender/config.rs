@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::{Cidr, MemoryStore, Resolve, RetryPolicy, Store, SystemResolver};
+use super::{Cidr, MemoryStore, Resolve, RetryPolicy, Store, SystemResolver, tls::Tls};
 
 /// What [`Webhooks`](crate::Webhooks) goes by.
 #[derive(Clone)]
@@ -14,6 +14,7 @@ pub struct WebhooksConfig {
     pub(super) resolver: Arc<dyn Resolve>,
     pub(super) store: Arc<dyn Store>,
     pub(super) tick: Duration,
+    pub(super) tls: Tls,
 }
 
 impl Default for WebhooksConfig {
@@ -26,6 +27,7 @@ impl Default for WebhooksConfig {
             resolver: Arc::new(SystemResolver),
             store: Arc::new(MemoryStore::default()),
             tick: Duration::from_secs(15),
+            tls: Tls::default(),
         }
     }
 }
@@ -70,6 +72,14 @@ impl WebhooksConfig {
     #[must_use]
     pub fn with_store(mut self, store: Arc<dyn Store>) -> Self {
         self.store = store;
+        self
+    }
+
+    /// Trusts what `tls` trusts. Default: the roots that browsers trust.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn with_tls(mut self, tls: tokio_rustls::rustls::ClientConfig) -> Self {
+        self.tls = Tls::new(tls);
         self
     }
 

@@ -200,6 +200,6 @@ async fn each_event_once_in_order_whatever_the_webhooks_do() {
     let (lives, pulled) = (life.borrow().0, pulled.load(SeqCst));
     eprintln!("{count} events, {pulled} of them also or only by poll, {lives} lives");
     assert!(lives >= count / 400, "it was killed all the time");
-    assert!(pulled < count / 2, "most events came by webhook: {pulled} of {count} by poll");
+    assert!(pulled < count * 9 / 10, "many events came by webhook: {pulled} of {count} by poll");
     assert!(pulled > count / 100, "some webhooks were lost: {pulled} of {count} by poll");
 }

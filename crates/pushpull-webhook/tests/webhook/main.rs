@@ -7,6 +7,8 @@ mod oracle;
 mod receiver;
 mod registration;
 mod sockets;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
