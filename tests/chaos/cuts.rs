@@ -84,7 +84,7 @@ async fn survives(transport: Transport) {
     for reader in readers(&trial, &remote).await.expect("they come before the faults") {
         following.spawn(reader.follow(told.clone()));
     }
-    if matches!(transport, Transport::Ws | Transport::Sse) {
+    if matches!(transport, Transport::Ws | Transport::Sse | Transport::Grpc) {
         // A poll's answer may grow beyond any number of bytes while it is cut again and again.
         world.proxy.cut_after(Cuts::within(1..=64 * 1024));
     }
@@ -116,4 +116,9 @@ async fn longpoll_survives_cuts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_poll_survives_cuts() {
     survives(Transport::HttpPoll).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grpc_survives_cuts() {
+    survives(Transport::Grpc).await;
 }

@@ -69,4 +69,5 @@ survive! {
     sse_survives_silence Sse
     longpoll_survives_silence Longpoll
     http_poll_survives_silence HttpPoll
+    grpc_survives_silence Grpc
 }

@@ -68,4 +68,5 @@ roll! {
     sse_survives_rolling_nodes Sse
     longpoll_survives_rolling_nodes Longpoll
     http_poll_survives_rolling_nodes HttpPoll
+    grpc_survives_rolling_nodes Grpc
 }

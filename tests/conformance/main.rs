@@ -40,4 +40,5 @@ transports! {
     sse Sse
     longpoll Longpoll
     http_poll HttpPoll
+    grpc Grpc
 }

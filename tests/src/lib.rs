@@ -1,6 +1,5 @@
 //! What several test binaries share: a hub with every transport on one port, behind a fault proxy.
 
-mod router;
 mod transport;
 
 use std::{
@@ -9,12 +8,12 @@ use std::{
     time::Duration,
 };
 
+use pushpull::{Paths, Service};
 use pushpull_broker::{Broker, Retention};
 use pushpull_http::{Gate, Listener};
 use pushpull_testkit::proxy::Proxy;
 use tokio::{sync::oneshot, task::JoinHandle};
 
-use crate::router::Router;
 pub use crate::transport::{Transport, TransportHarness};
 
 /// Time between two keep-alives: short, since tests wait for them.
@@ -99,13 +98,14 @@ impl Node {
         let gate = gate.expect("an interval above zero");
         let listener = Listener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        let (router, drain) = (Router::new(broker, &gate), gate.drain().clone());
+        let drain = gate.drain().clone();
+        let service = Service::new(broker.clone(), gate, Paths::default());
         let (shutdown, told) = oneshot::channel();
         let serving = tokio::spawn(async move {
             let stop = async {
                 let _ = told.await;
             };
-            listener.serve(router, drain, stop, DRAIN).await
+            listener.serve(service, drain, stop, DRAIN).await
         });
         Self { address, shutdown, serving }
     }

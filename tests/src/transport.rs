@@ -8,6 +8,7 @@ use pushpull_core::{
     Backoff, Batch, Context, Fetch, FetchError, Message, Polling, Producer, PublishError, Published, Pull,
     Push, Schedule, Subscribe, SubscribeError, Subscription, Topic,
 };
+use pushpull_grpc_stream::GrpcClient;
 use pushpull_http_poll::HttpPollClient;
 use pushpull_longpoll::LongpollClient;
 use pushpull_sse::SseClient;
@@ -31,12 +32,14 @@ pub enum Transport {
     Longpoll,
     /// HTTP polling.
     HttpPoll,
+    /// gRPC streaming.
+    Grpc,
 }
 
 impl Transport {
     /// Every transport there is.
     pub const ALL: &[Self] =
-        &[Self::Broker, Self::BrokerPull, Self::Ws, Self::Sse, Self::Longpoll, Self::HttpPoll];
+        &[Self::Broker, Self::BrokerPull, Self::Ws, Self::Sse, Self::Longpoll, Self::HttpPoll, Self::Grpc];
 
     /// The name of its tests.
     pub fn name(self) -> &'static str {
@@ -47,6 +50,7 @@ impl Transport {
             Self::Sse => "sse",
             Self::Longpoll => "longpoll",
             Self::HttpPoll => "http_poll",
+            Self::Grpc => "grpc",
         }
     }
 
@@ -56,7 +60,7 @@ impl Transport {
         match self {
             Self::Broker => all.with(OverflowLatest),
             Self::BrokerPull => all.with(Heartbeat),
-            Self::Ws | Self::Sse => all.with(Cut).with(Heartbeat).with(OverflowLatest),
+            Self::Ws | Self::Sse | Self::Grpc => all.with(Cut).with(Heartbeat).with(OverflowLatest),
             Self::Longpoll | Self::HttpPoll => all.with(Cut).with(Heartbeat),
         }
     }
@@ -78,6 +82,7 @@ enum Client {
     Sse(SseClient),
     Longpoll(LongpollClient),
     HttpPoll(HttpPollClient),
+    Grpc(GrpcClient),
 }
 
 /// Quick, since tests wait for it.
@@ -113,6 +118,9 @@ impl TransportHarness {
             Transport::HttpPoll => {
                 Client::HttpPoll(HttpPollClient::new(url).expect(valid).with_schedule(often))
             }
+            Transport::Grpc => {
+                Client::Grpc(GrpcClient::new(url).expect(valid).with_backoff(backoff()).with_silence(SILENCE))
+            }
         };
         Self { world, transport, client }
     }
@@ -125,6 +133,7 @@ impl TransportHarness {
             Client::Sse(client) => client,
             Client::Longpoll(client) => client,
             Client::HttpPoll(client) => client,
+            Client::Grpc(client) => client,
         }
     }
 }
@@ -159,6 +168,7 @@ impl Harness for TransportHarness {
             Client::Sse(client) => client.subscribe(&cx, request).await,
             Client::Longpoll(client) => client.subscribe(&cx, request).await,
             Client::HttpPoll(client) => client.subscribe(&cx, request).await,
+            Client::Grpc(client) => client.subscribe(&cx, request).await,
         }
     }
 
