@@ -25,7 +25,7 @@ use pushpull_webhook::{
 use tokio::sync::watch;
 use tower_service::Service;
 
-use super::{Served, serve};
+use super::{Served, publish, serve, within};
 
 const TOPICS: [&str; 6] = ["a.1", "a.2", "a.3", "b", "c.x", "c.y"];
 const ASKED: [&str; 2] = ["a.*", "b"];
@@ -202,4 +202,69 @@ async fn each_event_once_in_order_whatever_the_webhooks_do() {
     assert!(lives >= count / 400, "it was killed all the time");
     assert!(pulled < count * 9 / 10, "many events came by webhook: {pulled} of {count} by poll");
     assert!(pulled > count / 100, "some webhooks were lost: {pulled} of {count} by poll");
+}
+
+/// What the way does to deliveries.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Open,
+    Down,
+    /// Acknowledges gaps, and loses them.
+    LosesGaps,
+}
+
+/// The chain of no topic shows this loss: without `Pushpull-Gap-Before` the consumer would go on in silence.
+#[tokio::test]
+async fn a_gap_that_was_acknowledged_and_lost_is_told_all_the_same() {
+    let broker = Broker::memory_with(Retention::default().with_messages(1));
+    let secret = Secret::random().unwrap();
+    let receiver = Receiver::new(secret.clone(), ReceiverConfig::default());
+    let way = Arc::new(Mutex::new(Way::Open));
+    let (present, target) = (way.clone(), receiver.clone());
+    let hook = move |request: Request| {
+        let (way, receiver) = (*present.lock().unwrap(), target.clone());
+        async move {
+            let is_gap = request.headers()["webhook-id"].to_str().unwrap().starts_with("gap-");
+            match way {
+                Way::Down => StatusCode::INTERNAL_SERVER_ERROR,
+                Way::LosesGaps if is_gap => StatusCode::NO_CONTENT,
+                _ => receiver.service().call(request).await.unwrap().status(),
+            }
+        }
+    };
+    let hooks = serve(Router::new().route("/hook", axum::routing::post(hook))).await;
+    let policy =
+        RetryPolicy::default().with_first(Duration::from_millis(10)).with_longest(Duration::from_millis(10));
+    let config = WebhooksConfig::default().with_policy(policy).with_allowed("127.0.0.1".parse().unwrap());
+    let webhooks = Webhooks::new(Arc::new(broker.clone()), config);
+    let registration = Registration::new(hooks.url("/hook"), asked().topics).with_secret(secret);
+    let id = webhooks.register(registration).await.unwrap().id;
+    let polls = serve_polls(&broker).await;
+    let pull = Arc::new(HttpPollClient::new(&polls.url("")).unwrap());
+    let hybrid =
+        Hybrid::new(Arc::new(receiver), pull).with_schedule(Schedule::every(Duration::from_secs(3600)));
+    let mut consumer = hybrid.consume(asked()).await.unwrap();
+    let mut next = async || match within(consumer.next()).await.unwrap().unwrap() {
+        Delivery::Event(event) => format!("{} {}", event.topic(), event.cursor().seq()),
+        Delivery::Gap(gap) => format!("{} {}..{}", gap.reason, gap.after.seq(), gap.before.seq()),
+        Delivery::Place(place) => format!("place {}", place.seq()),
+        other => format!("{other:?}"),
+    };
+    assert_eq!(next().await, "place 0");
+    publish(&broker, "a.1", "x").await;
+    assert_eq!(next().await, "a.1 1");
+    *way.lock().unwrap() = Way::Down;
+    publish(&broker, "a.1", "in hand").await;
+    within(async {
+        while webhooks.status(id).unwrap().failures == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    for topic in ["a.1", "b", "a.1"] {
+        publish(&broker, topic, "x").await;
+    }
+    *way.lock().unwrap() = Way::LosesGaps;
+    let told = [next().await, next().await, next().await, next().await];
+    assert_eq!(told, ["a.1 2", "evicted 2..4", "b 4", "a.1 5"]);
 }
