@@ -9,13 +9,16 @@ use std::{
 };
 
 use clap::Parser;
-use pushpull::{Gate, JwtAuthorizer, ListenerConfig, Problem, Retention, TlsConfig};
+use pushpull::{
+    Gate, JwtAuthorizer, ListenerConfig, Problem, Retention, TlsConfig,
+    webhook::{Cidr, RetryPolicy, WebhooksConfig},
+};
 use pushpull_examples::{address, at_least_one, interval, seconds};
 
 /// Sockets beyond those of streams and waiting polls: publishes, scrapes and handshakes under way.
 const SPARE_SOCKETS: usize = 6_384;
 
-/// Delivers live events over WebSocket, Server-Sent Events, long polling and HTTP polling.
+/// Delivers live events over WebSocket, Server-Sent Events, long polling, HTTP polling, gRPC and webhooks.
 #[derive(Debug, Parser)]
 pub(crate) struct Flags {
     /// Address to listen on; port 0 picks a free one.
@@ -72,6 +75,15 @@ pub(crate) struct Flags {
     /// File with the private key (PEM).
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Lets endpoints of webhooks be registered over HTTP.
+    #[arg(long)]
+    webhooks: bool,
+    /// Range of private or special addresses that webhooks may go to all the same, as in 10.0.0.0/8; repeatable.
+    #[arg(long, value_name = "CIDR", requires = "webhooks")]
+    webhook_allow: Vec<Cidr>,
+    /// Delay before a webhook's second attempt; it doubles from there [default: 5].
+    #[arg(long, value_name = "SECONDS", requires = "webhooks", value_parser = interval)]
+    webhook_first_retry: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +127,18 @@ impl Flags {
 
     pub(crate) fn listener(&self) -> ListenerConfig {
         ListenerConfig::default().with_sockets(self.max_connections.get().saturating_add(SPARE_SOCKETS))
+    }
+
+    /// How webhooks are sent, if they are.
+    pub(crate) fn webhooks(&self) -> Option<WebhooksConfig> {
+        let mut config = self.webhooks.then(WebhooksConfig::default)?;
+        for range in &self.webhook_allow {
+            config = config.with_allowed(*range);
+        }
+        Some(match self.webhook_first_retry {
+            Some(first) => config.with_policy(RetryPolicy::default().with_first(first)),
+            None => config,
+        })
     }
 
     pub(crate) fn tls(&self) -> Result<Option<TlsConfig>, String> {

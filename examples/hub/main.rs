@@ -8,10 +8,14 @@ use std::{
     error::Error,
     io::{self, IsTerminal, Write},
     process::ExitCode,
+    sync::Arc,
 };
 
 use clap::Parser;
-use pushpull::{Broker, Server};
+use pushpull::{
+    Broker, Server,
+    webhook::{WebhookService, Webhooks},
+};
 use pushpull_examples::{not_bound, stopped};
 
 use flags::Flags;
@@ -37,8 +41,14 @@ fn start(flags: &Flags) -> Result<(), Box<dyn Error>> {
 
 async fn serve(flags: &Flags) -> Result<(), Box<dyn Error>> {
     let broker = Broker::memory_with(flags.retention());
+    let gate = flags.gate()?;
+    let webhooks = flags.webhooks().map(|config| Webhooks::new(Arc::new(broker.clone()), config));
     let mut server =
-        Server::new(broker).with_gate(flags.gate()?).with_listener(flags.listener()).with_drain(flags.drain);
+        Server::new(broker).with_gate(gate.clone()).with_listener(flags.listener()).with_drain(flags.drain);
+    if let Some(webhooks) = &webhooks {
+        webhooks.resume().await?;
+        server = server.with_webhooks(WebhookService::new(webhooks.clone(), gate));
+    }
     if let Some(tls) = flags.tls()? {
         server = server.with_tls(tls);
     }
@@ -51,6 +61,9 @@ async fn serve(flags: &Flags) -> Result<(), Box<dyn Error>> {
     };
     if !server.serve_until(stopped).await {
         tracing::warn!("some clients were cut off");
+    }
+    if let Some(webhooks) = webhooks {
+        webhooks.stop().await;
     }
     Ok(())
 }

@@ -74,4 +74,5 @@ modules! {
     http2 => "test_http2"
     cross => "test_cross"
     slow => "test_slow"
+    webhooks => "test_webhooks"
 }

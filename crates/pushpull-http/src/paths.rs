@@ -28,6 +28,8 @@ pub enum Route<'a> {
     Poll,
     /// `/topics/{topic}`: what stands behind `/topics/`, still percent-encoded and not checked.
     Topic(&'a str),
+    /// `/webhooks`, and what lies below
+    Webhooks,
     /// `/metrics`
     Metrics,
     /// `/health`
@@ -58,6 +60,8 @@ impl Paths {
             "/metrics" => Some(Route::Metrics),
             "/health" => Some(Route::Health),
             "/health/live" => Some(Route::HealthLive),
+            "/webhooks" => Some(Route::Webhooks),
+            rest if rest.starts_with("/webhooks/") => Some(Route::Webhooks),
             rest => rest.strip_prefix("/topics/").map(Route::Topic),
         }
     }

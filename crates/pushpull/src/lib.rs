@@ -43,6 +43,8 @@ pub use pushpull_http_poll as http_poll;
 pub use pushpull_longpoll as longpoll;
 #[cfg(feature = "sse")]
 pub use pushpull_sse as sse;
+#[cfg(feature = "webhook")]
+pub use pushpull_webhook as webhook;
 #[cfg(feature = "ws")]
 pub use pushpull_ws as ws;
 

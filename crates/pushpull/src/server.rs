@@ -17,7 +17,10 @@ use http::Response;
 use pushpull_http::{Body, BoxError, Gate, Incomings, Listener, ListenerConfig, Paths};
 use tokio::net::ToSocketAddrs;
 
-use crate::{Backend, Service};
+use crate::{
+    Backend, Service,
+    service::{Caller, caller},
+};
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 type Fallback = Arc<dyn Fn(Incomings) -> Answer + Send + Sync>;
@@ -39,6 +42,7 @@ pub struct Server {
     drain: Duration,
     fallback: Option<Fallback>,
     status_token: Option<String>,
+    webhooks: Option<Caller>,
     #[cfg(feature = "tls")]
     tls: Option<pushpull_http::TlsConfig>,
 }
@@ -70,6 +74,7 @@ impl Server {
             drain: Duration::from_secs(30),
             fallback: None,
             status_token: None,
+            webhooks: None,
             #[cfg(feature = "tls")]
             tls: None,
         }
@@ -107,6 +112,22 @@ impl Server {
     #[must_use]
     pub fn with_status_token(mut self, token: impl Into<String>) -> Self {
         self.status_token = Some(token.into());
+        self
+    }
+
+    /// Lets `service` (the `WebhookService` of the feature `webhook`, under the same paths) answer `/webhooks` and
+    /// below. Default: 404.
+    #[must_use]
+    pub fn with_webhooks<S>(mut self, service: S) -> Self
+    where
+        S: tower_service::Service<http::Request<Body>, Response = Response<Body>, Error = Infallible>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.webhooks = Some(caller(service));
         self
     }
 
@@ -159,6 +180,7 @@ impl Server {
         if let Some(token) = self.status_token {
             service = service.with_status_token(&token);
         }
+        service.webhooks = self.webhooks;
         let service = Routed { service, fallback: self.fallback };
         Ok(BoundServer { listener, address, service, drain: self.drain, scheme })
     }

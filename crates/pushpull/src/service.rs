@@ -21,7 +21,7 @@ use crate::Backend;
 
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 type Handler = Arc<dyn Fn(Request<()>) -> Answer + Send + Sync>;
-type Caller = Arc<dyn Fn(Request<Body>) -> Answer + Send + Sync>;
+pub(crate) type Caller = Arc<dyn Fn(Request<Body>) -> Answer + Send + Sync>;
 
 /// Serves every path of the wire contract, by every enabled transport: mount it into an axum, hyper or tower
 /// application as it is. Cheap to clone (shared).
@@ -40,6 +40,7 @@ pub struct Service {
     transports: Arc<Transports>,
     topics: TopicService,
     status: StatusService,
+    pub(crate) webhooks: Option<Caller>,
     gate: Gate,
 }
 
@@ -82,8 +83,7 @@ impl Transports {
             + 'static,
         S::Future: 'static,
     {
-        let caller: Caller = Arc::new(move |request| Box::pin(service.clone().call(request)));
-        self.calls = Some(Calls { serves, caller });
+        self.calls = Some(Calls { serves, caller: caller(service) });
     }
 
     fn caller(&self, path: &str) -> Option<&Caller> {
@@ -119,13 +119,35 @@ impl Service {
         if let Some(observed) = &backend.observed {
             status = status.with_observed(observed.clone());
         }
-        Self { transports: Arc::new(crate::transports(&backend, &gate)), paths, topics, status, gate }
+        Self {
+            transports: Arc::new(crate::transports(&backend, &gate)),
+            paths,
+            topics,
+            status,
+            webhooks: None,
+            gate,
+        }
     }
 
     /// Answers `/metrics` and `/health` only to those who bear `token`. Default: to everybody.
     #[must_use]
     pub fn with_status_token(mut self, token: &str) -> Self {
         self.status = self.status.with_token(token);
+        self
+    }
+
+    /// Lets `service` answer `/webhooks` and below: see [`Server::with_webhooks`](crate::Server::with_webhooks).
+    #[must_use]
+    pub fn with_webhooks<S>(mut self, service: S) -> Self
+    where
+        S: tower_service::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        self.webhooks = Some(caller(service));
         self
     }
 
@@ -147,6 +169,18 @@ impl Service {
             }
         }
     }
+}
+
+pub(crate) fn caller<S>(service: S) -> Caller
+where
+    S: tower_service::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    S::Future: Send + 'static,
+{
+    Arc::new(move |request| Box::pin(service.clone().call(request)))
 }
 
 fn answer(problem: Problem) -> Answer {
@@ -175,6 +209,10 @@ where
             Some(Route::Longpoll) => self.stream(Transport::Longpoll, request),
             Some(Route::Poll) => self.stream(Transport::Poll, request),
             Some(Route::Topic(_)) => self.topics.call(request),
+            Some(Route::Webhooks) => match &self.webhooks {
+                Some(caller) => caller(request.map(Body::new)),
+                None => answer(Problem::new(ErrorKind::NotFound, "this server registers no webhooks")),
+            },
             Some(Route::Metrics | Route::Health | Route::HealthLive) => self.status.call(request),
             _ => answer(Problem::new(ErrorKind::NotFound, "there is no such path")),
         }
