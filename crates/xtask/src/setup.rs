@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -16,6 +16,34 @@ const PROGRAMS: [(&str, &str, &str); 5] = [
     ("openssl", "openssl", "makes the certificate of the TLS tests"),
     ("curl", "curl", "the most plain of clients"),
 ];
+
+/// Python packages whose clients and verifiers the tests hold the adapters to, and a line that finds them all.
+const ORACLES: [&str; 4] = [
+    "grpcio==1.85.3",
+    "grpcio-reflection==1.85.1",
+    "grpcio-health-checking==1.85.1",
+    "standardwebhooks==1.1.0",
+];
+const FIND_ORACLES: &str =
+    "import grpc, grpc_reflection.v1alpha.reflection_pb2, grpc_health.v1.health_pb2, standardwebhooks";
+
+/// Makes sure that there is a Python with the packages of other people that the tests need, in a folder below
+/// `target`, and returns its path.
+pub(crate) fn oracles() -> Result<PathBuf, Failure> {
+    let folder = env::current_dir().map_err(|error| error.to_string())?.join("target/oracles");
+    let python = folder.join("bin/python");
+    let found = Command::new(&python).args(["-c", FIND_ORACLES]).stderr(Stdio::null()).status();
+    if !found.is_ok_and(|status| status.success()) {
+        eprintln!(
+            "{} will be installed into target/oracles: stock clients of other languages",
+            ORACLES.join(", ")
+        );
+        run("python3", &["-m", "venv", &folder.to_string_lossy()])?;
+        let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+        run(&python.to_string_lossy(), &[&install[..], &ORACLES[..]].concat())?;
+    }
+    Ok(python)
+}
 
 /// Makes sure that `cargo NAME` is there.
 pub(crate) fn tool(name: &str, package: &str, version: &str, why: &str) -> Result<(), Failure> {

@@ -19,31 +19,15 @@ use super::{publish, serve, within};
 
 const NAME: &str = "standardwebhooks";
 
-/// A Python that has the library: the system's, or one made for the test where it is required.
+/// The interpreter that has the library.
+const INTERPRETER: &str = "PUSHPULL_PYTHON";
+
 fn python() -> Option<PathBuf> {
-    let system = PathBuf::from("python3");
-    if has_library(&system) {
-        return Some(system);
+    let python = PathBuf::from(std::env::var(INTERPRETER).unwrap_or_else(|_| "python3".to_owned()));
+    if has_library(&python) {
+        return Some(python);
     }
-    let required = std::env::var("PUSHPULL_REQUIRE").unwrap_or_default();
-    if required.split(',').any(|name| name == NAME) {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("standardwebhooks");
-        let python = folder.join("bin/python");
-        let ran = |command: &mut Command| command.status().is_ok_and(|status| status.success());
-        let made = has_library(&python)
-            || (ran(Command::new(&system).args(["-m", "venv"]).arg(&folder))
-                && ran(Command::new(&python).args([
-                    "-m",
-                    "pip",
-                    "install",
-                    "-q",
-                    "standardwebhooks==1.1.0",
-                ])));
-        if made {
-            return Some(python);
-        }
-    }
-    require_or_skip(&[NAME], "no python3 with the package standardwebhooks");
+    require_or_skip(&[NAME], &format!("{} has no standardwebhooks ({INTERPRETER})", python.display()));
     None
 }
 
