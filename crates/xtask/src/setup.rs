@@ -17,6 +17,9 @@ const PROGRAMS: [(&str, &str, &str); 5] = [
     ("curl", "curl", "the most plain of clients"),
 ];
 
+/// No package asks anything while it is installed.
+const UNATTENDED: &str = "DEBIAN_FRONTEND=noninteractive";
+
 /// Python packages whose clients and verifiers the tests hold the adapters to, and a line that finds them all.
 const ORACLES: [&str; 4] = [
     "grpcio==1.85.3",
@@ -76,12 +79,12 @@ fn install(packages: &[&str]) -> Result<(), Failure> {
     let apt = |arguments: &[&str]| {
         let as_root = env::var_os("USER").is_some_and(|user| user != "root") && is_on_path("sudo");
         match as_root {
-            true => run("sudo", &[&["apt-get"], arguments].concat()),
-            false => run("apt-get", arguments),
+            true => run("sudo", &[&["env", UNATTENDED, "apt-get"], arguments].concat()),
+            false => run("env", &[&[UNATTENDED, "apt-get"], arguments].concat()),
         }
     };
     apt(&["update", "-qq"])?;
-    apt(&[&["install", "-qq", "-y", "--no-install-recommends"], packages].concat())
+    apt(&[&["install", "-qq", "-y"], packages].concat())
 }
 
 fn is_on_path(program: &str) -> bool {
