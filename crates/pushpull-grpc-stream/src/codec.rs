@@ -1,107 +1,15 @@
-//! Between what the core says and what is on the wire.
+//! Between what the core says and what is on the wire: the messages are [`pushpull_http::proto`]'s, their way into DATA
+//! frames is this crate's own.
 
-#[cfg(feature = "client")]
-mod ask;
-#[cfg(feature = "server")]
-mod asked;
 #[cfg(feature = "server")]
 mod frame;
-#[cfg(feature = "client")]
-mod received;
 
 #[cfg(feature = "client")]
-pub(crate) use {
-    ask::{ask_fetch, ask_publish, ask_subscribe},
-    received::{Frame, cursor_in, frame_in, place_in},
+pub(crate) use pushpull_http::proto::{
+    Frame, ask_fetch, ask_publish, ask_subscribe, cursor_in, frame_in, place_in,
 };
 #[cfg(feature = "server")]
 pub(crate) use {
-    asked::{fetch_of, messages_of, option_given, subscribe_of, topics_of},
     frame::{Flush, MAX_FRAME, PREFIX, event_frame, gap_frame, heartbeat, message, prefixed},
+    pushpull_http::proto::{fetch_of, messages_of, option_given, subscribe_of, topics_of},
 };
-
-#[cfg(test)]
-#[cfg(all(feature = "server", feature = "client"))]
-mod tests {
-    use std::{num::NonZeroU32, time::Duration};
-
-    use prost::Message as _;
-    use pushpull_core::{
-        Conflate, Cursor, Delivery, Epoch, Event, EventParts, Fetch, Gap, GapReason, Message, Overflow, Prev,
-        Rate, Start, StartAt, Subscribe, View,
-    };
-
-    use super::*;
-    use crate::proto::ServerFrame;
-
-    fn at(seq: u64) -> Cursor {
-        Cursor::new(Epoch::from_random(7), seq)
-    }
-
-    fn arrived(message: &[u8]) -> Delivery {
-        match frame_in(ServerFrame::decode(&message[PREFIX..]).unwrap()).unwrap() {
-            Frame::Delivery(delivery) => delivery,
-            other => panic!("no delivery: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn an_event_arrives_as_it_was_sent() {
-        let plain = Message::new(vec![0, 255]);
-        let full = Message::text("ü").with_name("trade").with_key("K");
-        for (message, prev, view) in [
-            (plain.clone(), Prev::First, View::Plain),
-            (full.clone(), Prev::At(at(2)), View::Plain),
-            (full.clone(), Prev::At(at(2)), View::Thinned),
-            (plain, Prev::Unknown, View::Plain),
-            (full, Prev::First, View::Snapshot),
-        ] {
-            let topic = "a.b".parse().unwrap();
-            let sent = EventParts { topic, cursor: at(3), prev, time_ms: 17, message };
-            let sent = Event::new(sent).shown(view);
-            let Delivery::Event(got) = arrived(&event_frame(&sent)) else { panic!("no event") };
-            let seen = |event: &Event| {
-                let texts =
-                    [Some(event.content_type()), event.name(), event.key()].map(|it| it.map(str::to_owned));
-                (event.topic().clone(), event.cursor(), event.prev(), event.time_ms(), texts)
-            };
-            assert_eq!(seen(&got), seen(&sent));
-            assert_eq!((got.payload(), got.is_snapshot()), (sent.payload(), sent.is_snapshot()));
-        }
-    }
-
-    #[test]
-    fn a_gap_arrives_as_it_was_sent() {
-        for reason in GapReason::ALL {
-            let sent = Gap::new(at(1), at(9), at(4), reason);
-            assert!(matches!(arrived(&gap_frame(&sent)), Delivery::Gap(got) if got == sent), "{reason}");
-        }
-    }
-
-    #[test]
-    fn what_is_asked_for_arrives() {
-        for start in [
-            StartAt::After(at(5)),
-            Start::Latest.into(),
-            Start::Earliest.into(),
-            Start::Last.into(),
-            Start::Snapshot.into(),
-        ] {
-            for overflow in [Overflow::Gap, Overflow::Close, Overflow::Latest] {
-                let mut asked = Subscribe::to("a.*").unwrap().and("b").unwrap().from(start);
-                (asked.overflow, asked.conflate) = (overflow, Conflate::Key);
-                (asked.rate, asked.window) = (Rate::per_second(2.5), NonZeroU32::new(3));
-                let got = subscribe_of(&ask_subscribe(&asked)).unwrap();
-                assert_eq!(format!("{got:?}"), format!("{asked:?}"));
-                let mut fetch = Fetch::like(&asked).with_limit(7).with_wait(Duration::from_secs(9));
-                fetch.conflate = Conflate::Off;
-                match fetch_of(&ask_fetch(&fetch)) {
-                    Ok(got) => assert_eq!(format!("{got:?}"), format!("{fetch:?}")),
-                    Err(problem) => {
-                        assert_eq!((problem.parameter(), overflow), (Some("overflow"), Overflow::Latest))
-                    }
-                }
-            }
-        }
-    }
-}

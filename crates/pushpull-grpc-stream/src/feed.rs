@@ -130,7 +130,7 @@ impl GrpcFeed {
             }
             Frame::Error(problem) => self.failed = Some(problem),
             Frame::Goaway { retry, cursor } => self.away(Some(retry), cursor),
-            Frame::Other => {}
+            _ => {}
         }
     }
 

@@ -32,10 +32,6 @@
 
 #[cfg(any(feature = "server", feature = "client"))]
 mod codec;
-#[rustfmt::skip]
-#[path = "gen/pushpull.v1.rs"]
-#[allow(missing_docs, unused_qualifications, unreachable_pub, clippy::all, clippy::use_self, clippy::allow_attributes_without_reason, reason = "generated")]
-pub mod proto;
 #[cfg(any(feature = "server", feature = "client"))]
 mod status;
 
@@ -47,11 +43,24 @@ mod feed;
 mod server;
 #[cfg(feature = "server")]
 mod session;
+#[cfg(feature = "client")]
+#[rustfmt::skip]
+#[path = "gen/pushpull.v1.rs"]
+#[allow(missing_docs, unused_qualifications, unreachable_pub, clippy::all, clippy::use_self, clippy::allow_attributes_without_reason, reason = "generated")]
+mod stub;
 
 #[cfg(feature = "client")]
 pub use client::GrpcClient;
 #[cfg(feature = "server")]
 pub use server::GrpcService;
+
+/// The messages of the package `pushpull.v1`, and the stub of its service.
+pub mod proto {
+    pub use pushpull_http::proto::v1::*;
+
+    #[cfg(feature = "client")]
+    pub use crate::stub::delivery_client;
+}
 
 /// The description of the package `pushpull.v1`, as an encoded `google.protobuf.FileDescriptorSet`: for a reflection
 /// service of one's own.

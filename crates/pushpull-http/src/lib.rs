@@ -6,6 +6,8 @@ pub mod headers;
 pub mod json;
 mod paths;
 pub mod problem;
+#[cfg(feature = "proto")]
+pub mod proto;
 mod query;
 mod transport;
 

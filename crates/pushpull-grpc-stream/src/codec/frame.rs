@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
-use pushpull_core::{Cursor, Event, FormatKey, Gap, GapReason, Prev};
-
-use crate::proto::{self, ServerFrame, server_frame};
+use pushpull_core::{Cursor, Event, FormatKey, Gap};
+use pushpull_http::proto::{
+    self,
+    v1::{Heartbeat, ServerFrame, server_frame},
+};
 
 /// An event's frame as a gRPC message: made once, shared by all subscribers.
 static MESSAGE: FormatKey = FormatKey::new("grpc");
@@ -26,57 +28,23 @@ const LARGE: usize = 16 * 1024;
 
 /// The frame of `event` as a gRPC message.
 pub(crate) fn event_frame(event: &Event) -> Bytes {
-    event.encoded(&MESSAGE, |event| message(&frame(server_frame::Frame::Event(event_of(event)))))
+    event.encoded(&MESSAGE, |event| message(&proto::event_frame(event)))
 }
 
 /// The frame of `gap` as a gRPC message.
 pub(crate) fn gap_frame(gap: &Gap) -> Bytes {
-    message(&frame(server_frame::Frame::Gap(proto::Gap {
-        after: gap.after.to_string(),
-        before: gap.before.to_string(),
-        cursor: gap.cursor.to_string(),
-        reason: reason_of(gap.reason).into(),
-    })))
+    message(&proto::gap_frame(gap))
 }
 
 /// A heartbeat.
 pub(crate) fn heartbeat(place: Option<Cursor>, conflated: u64) -> server_frame::Frame {
     let cursor = place.map(|place| place.to_string()).unwrap_or_default();
-    server_frame::Frame::Heartbeat(proto::Heartbeat { cursor, conflated })
+    server_frame::Frame::Heartbeat(Heartbeat { cursor, conflated })
 }
 
 /// The frame that says `what`.
 pub(crate) fn frame(what: server_frame::Frame) -> ServerFrame {
     ServerFrame { frame: Some(what), padding: Bytes::new() }
-}
-
-fn event_of(event: &Event) -> proto::Event {
-    proto::Event {
-        topic: event.topic().to_string(),
-        cursor: event.cursor().to_string(),
-        prev: match event.prev() {
-            Prev::First => Some(String::new()),
-            Prev::At(cursor) => Some(cursor.to_string()),
-            Prev::Unknown => None,
-        },
-        time_ms: event.time_ms(),
-        event: event.name().unwrap_or_default().to_owned(),
-        key: event.key().unwrap_or_default().to_owned(),
-        content_type: event.content_type().to_owned(),
-        payload: event.payload().clone(),
-        snapshot: event.is_snapshot(),
-    }
-}
-
-fn reason_of(reason: GapReason) -> proto::GapReason {
-    match reason {
-        GapReason::Evicted => proto::GapReason::Evicted,
-        GapReason::Lagged => proto::GapReason::Lagged,
-        GapReason::Skipped => proto::GapReason::Skipped,
-        GapReason::Rewound => proto::GapReason::Rewound,
-        GapReason::Reset => proto::GapReason::Reset,
-        _ => proto::GapReason::Unspecified,
-    }
 }
 
 /// A gRPC message, uncompressed: flag, length, protobuf.
@@ -196,7 +164,8 @@ impl Flush {
 
 #[cfg(test)]
 mod tests {
-    use pushpull_core::{EncodingAccount, Epoch, EventParts};
+    use pushpull_core::{EncodingAccount, Epoch, EventParts, Prev};
+    use pushpull_http::proto::v1::Error;
 
     use super::*;
 
@@ -263,7 +232,7 @@ mod tests {
         for length in 1..SHORT {
             let mut flush = Flush { allowance: 0, ..Flush::default() };
             let detail = "x".repeat(length);
-            let said = server_frame::Frame::Error(proto::Error { detail, ..proto::Error::default() });
+            let said = server_frame::Frame::Error(Error { detail, ..Error::default() });
             flush.say(beat(1));
             flush.say(said.clone());
             let chunk = flush.next().unwrap();
@@ -276,8 +245,7 @@ mod tests {
     fn a_large_message_goes_as_it_is_and_order_is_kept() {
         let mut flush = Flush::default();
         let detail = "x".repeat(LARGE);
-        let large =
-            message(&frame(server_frame::Frame::Error(proto::Error { detail, ..Default::default() })));
+        let large = message(&frame(server_frame::Frame::Error(Error { detail, ..Default::default() })));
         flush.say(beat(1));
         flush.push(large.clone());
         flush.say(beat(2));

@@ -21,14 +21,13 @@ fn the_generated_code_is_current() {
 }
 
 fn generate(root: &Path) -> (Vec<u8>, String) {
-    let proto = root.join("proto");
+    let proto = root.join("../pushpull-http/proto");
     let described = protox::compile([proto.join("pushpull/v1/pushpull.proto")], [proto]).unwrap();
     let out = tempdir();
     tonic_prost_build::configure()
         .build_server(false)
         .build_transport(false)
-        .client_mod_attribute("pushpull.v1", "#[cfg(feature = \"client\")]")
-        .bytes(".pushpull.v1")
+        .extern_path(".pushpull.v1", "::pushpull_http::proto::v1")
         .out_dir(&out)
         .compile_fds(described.clone())
         .unwrap();

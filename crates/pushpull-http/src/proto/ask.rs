@@ -4,10 +4,10 @@ use std::num::NonZeroU32;
 
 use pushpull_core::{Conflate, Fetch, Message, Overflow, Rate, Start, StartAt, Subscribe, Topic, Topics};
 
-use crate::proto;
+use super::v1 as proto;
 
 /// Asks for a subscription.
-pub(crate) fn ask_subscribe(subscribe: &Subscribe) -> proto::SubscribeRequest {
+pub fn ask_subscribe(subscribe: &Subscribe) -> proto::SubscribeRequest {
     let (after, start) = ask_start(subscribe.start);
     proto::SubscribeRequest {
         topics: ask_topics(&subscribe.topics),
@@ -22,7 +22,7 @@ pub(crate) fn ask_subscribe(subscribe: &Subscribe) -> proto::SubscribeRequest {
 }
 
 /// Asks a question. A wait goes in whole seconds, rounded down.
-pub(crate) fn ask_fetch(fetch: &Fetch) -> proto::FetchRequest {
+pub fn ask_fetch(fetch: &Fetch) -> proto::FetchRequest {
     let (after, start) = ask_start(fetch.start);
     proto::FetchRequest {
         topics: ask_topics(&fetch.topics),
@@ -36,7 +36,7 @@ pub(crate) fn ask_fetch(fetch: &Fetch) -> proto::FetchRequest {
 }
 
 /// Asks to publish; the idempotency id of the first message stands for all.
-pub(crate) fn ask_publish(topic: &Topic, messages: &[Message], idempotency: String) -> proto::PublishRequest {
+pub fn ask_publish(topic: &Topic, messages: &[Message], idempotency: String) -> proto::PublishRequest {
     let mut asked =
         proto::PublishRequest { topic: topic.to_string(), idempotency, ..proto::PublishRequest::default() };
     if let [one] = messages {

@@ -7,13 +7,16 @@ use pushpull_core::{
     TopicError, Topics,
 };
 
-use crate::proto;
+use super::v1 as proto;
 
 /// Most messages of one batch.
 const MAX_BATCH: usize = 100_000;
 
 /// Reads a subscription.
-pub(crate) fn subscribe_of(asked: &proto::SubscribeRequest) -> Result<Subscribe, Problem> {
+///
+/// # Errors
+/// [`ErrorKind::Invalid`](pushpull_core::ErrorKind::Invalid), naming the field at fault.
+pub fn subscribe_of(asked: &proto::SubscribeRequest) -> Result<Subscribe, Problem> {
     let mut subscribe = Subscribe::new(topics_of(&asked.topics)?).from(start_of(&asked.after, asked.start)?);
     subscribe.overflow = overflow_of(asked.overflow)?;
     subscribe.conflate = conflate_of(asked.conflate)?;
@@ -27,7 +30,7 @@ pub(crate) fn subscribe_of(asked: &proto::SubscribeRequest) -> Result<Subscribe,
 }
 
 /// An option that only the first subscribe of a stream may bear, if there is one.
-pub(crate) fn option_given(asked: &proto::SubscribeRequest) -> Option<&'static str> {
+pub fn option_given(asked: &proto::SubscribeRequest) -> Option<&'static str> {
     let options = [
         ("after", !asked.after.is_empty()),
         ("start", asked.start != 0),
@@ -40,7 +43,10 @@ pub(crate) fn option_given(asked: &proto::SubscribeRequest) -> Option<&'static s
 }
 
 /// Reads a question.
-pub(crate) fn fetch_of(asked: &proto::FetchRequest) -> Result<Fetch, Problem> {
+///
+/// # Errors
+/// [`ErrorKind::Invalid`](pushpull_core::ErrorKind::Invalid), naming the field at fault.
+pub fn fetch_of(asked: &proto::FetchRequest) -> Result<Fetch, Problem> {
     let mut fetch = Fetch::new(topics_of(&asked.topics)?).from(start_of(&asked.after, asked.start)?);
     fetch.overflow = overflow_of(asked.overflow)?;
     if fetch.overflow == Overflow::Latest {
@@ -58,8 +64,11 @@ pub(crate) fn fetch_of(asked: &proto::FetchRequest) -> Result<Fetch, Problem> {
     Ok(fetch.with_limit(limit).with_wait(Duration::from_secs(asked.wait.into())))
 }
 
-/// Reads what is to be published.
-pub(crate) fn messages_of(asked: proto::PublishRequest) -> Result<(Topic, Vec<Message>), Problem> {
+/// Reads what is to be published: 1 to 100,000 messages. The idempotency id goes with the first.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`](pushpull_core::ErrorKind::Invalid), naming the field at fault.
+pub fn messages_of(asked: proto::PublishRequest) -> Result<(Topic, Vec<Message>), Problem> {
     let topic = Topic::new(&asked.topic)?;
     let one = proto::Message {
         event: asked.event,
@@ -105,7 +114,10 @@ fn message_of(given: proto::Message) -> Result<Message, Problem> {
 }
 
 /// Reads a list of topics and patterns.
-pub(crate) fn topics_of(texts: &[String]) -> Result<Topics, Problem> {
+///
+/// # Errors
+/// [`ErrorKind::Invalid`](pushpull_core::ErrorKind::Invalid), naming the field at fault.
+pub fn topics_of(texts: &[String]) -> Result<Topics, Problem> {
     let named = |error: TopicError| Problem::invalid("topics", error.to_string());
     let patterns: Vec<_> =
         texts.iter().map(|text| Pattern::new(text)).collect::<Result<_, _>>().map_err(named)?;

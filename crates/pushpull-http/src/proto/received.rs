@@ -7,19 +7,28 @@ use pushpull_core::{
     Problem, Topic, View,
 };
 
-use crate::proto::{self, ServerFrame, server_frame};
+use super::v1::{self as proto, ServerFrame, server_frame};
 
 /// A server frame, as far as a consumer minds it.
 #[derive(Debug)]
-pub(crate) enum Frame {
+#[non_exhaustive]
+pub enum Frame {
+    /// An event, a gap, or a place that an answer told.
     Delivery(Delivery),
+    /// The place, and how many events conflation left out so far.
     Heartbeat {
+        /// Where it stands; `None` inside a snapshot.
         cursor: Option<Cursor>,
+        /// Counted from the beginning of the subscription.
         conflated: u64,
     },
+    /// What was asked for was refused.
     Error(Problem),
+    /// The server goes away.
     Goaway {
+        /// How long it asks to stay away.
         retry: Duration,
+        /// Where to resume.
         cursor: Option<Cursor>,
     },
     /// Nothing to do: an answer, or one of a later version.
@@ -30,7 +39,7 @@ pub(crate) enum Frame {
 ///
 /// # Errors
 /// [`ErrorKind::Protocol`] if it is none.
-pub(crate) fn frame_in(frame: ServerFrame) -> Result<Frame, Problem> {
+pub fn frame_in(frame: ServerFrame) -> Result<Frame, Problem> {
     use server_frame::Frame as F;
     Ok(match frame.frame {
         Some(F::Event(event)) => Frame::Delivery(Delivery::Event(event_in(event)?)),
@@ -73,7 +82,7 @@ fn event_in(event: proto::Event) -> Result<Event, Problem> {
 }
 
 /// Reads a gap. One of a reason that this version does not know counts as an eviction: something is gone.
-pub(crate) fn gap_in(gap: &proto::Gap) -> Result<Gap, Problem> {
+fn gap_in(gap: &proto::Gap) -> Result<Gap, Problem> {
     let reason = match gap.reason() {
         proto::GapReason::Evicted | proto::GapReason::Unspecified => GapReason::Evicted,
         proto::GapReason::Lagged => GapReason::Lagged,
@@ -98,11 +107,18 @@ fn problem_in(error: proto::Error) -> Problem {
 }
 
 /// A place; empty for none.
-pub(crate) fn place_in(text: &str) -> Result<Option<Cursor>, Problem> {
+///
+/// # Errors
+/// [`ErrorKind::Protocol`] if it is neither.
+pub fn place_in(text: &str) -> Result<Option<Cursor>, Problem> {
     (!text.is_empty()).then(|| cursor_in(text)).transpose()
 }
 
-pub(crate) fn cursor_in(text: &str) -> Result<Cursor, Problem> {
+/// A place that must be there.
+///
+/// # Errors
+/// [`ErrorKind::Protocol`] if it is none.
+pub fn cursor_in(text: &str) -> Result<Cursor, Problem> {
     text.parse().map_err(|_| protocol("a cursor does not read"))
 }
 
