@@ -3,7 +3,8 @@
 //! - [`history`]: what was published and what was delivered, recorded, and a pure checker of it.
 //! - [`Harness`]: what a transport or an engine implements to be held to the [`promises`].
 //! - [`conformance`]: one test for each promise. [`hand_over`]: from one transport to another.
-//! - [`proxy`]: a TCP proxy that cuts, delays, stalls and half-opens connections.
+//! - [`proxy`]: a TCP proxy that cuts, delays, stalls and half-opens connections, refuses them, and has the manners of
+//!   old HTTP proxies.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod harness;

@@ -1,35 +1,41 @@
-//! A TCP proxy in front of a server that does what networks do: cuts, delays, stalls, goes silent.
+//! A TCP proxy in front of a server that does what networks and other proxies do: cuts, delays, stalls, goes silent,
+//! refuses, forgets upgrades, buffers, loses patience.
 //!
 //! ```no_run
 //! # async fn run(server: std::net::SocketAddr) -> std::io::Result<()> {
-//! use pushpull_testkit::proxy::{Cuts, Proxy};
+//! use pushpull_testkit::proxy::{Buffering, Cuts, Faults, Proxy};
 //!
 //! let proxy = Proxy::start(server, 42).await?;
-//! proxy.cut_after(Cuts::within(1..=64 * 1024)); // each connection dies somewhere in its first 64 KiB
+//! proxy.cut_after(Cuts::within(1..=64 * 1024));                       // each connection dies in its first 64 KiB
 //! // ... connect to proxy.url() ...
-//! proxy.cut_after(Cuts::Never);
-//! proxy.cut();                                  // and now all of them
+//! proxy.set(Faults::none().with_buffering(Buffering::Whole));         // now no stream comes through
+//! proxy.set(Faults::none());
+//! proxy.cut();                                                        // and now all connections are reset
 //! # Ok(()) }
 //! ```
+//!
+//! A connection takes at most 2 MiB: two directions of 272 KiB on their way and a head of 80 KiB each, and what is held
+//! of a response, 1 MiB.
 
+mod door;
+mod faults;
+mod http;
 mod pipe;
 
 use std::{
     fmt, io,
     net::SocketAddr,
-    ops::RangeInclusive,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    task::AbortHandle,
-};
+use tokio::{net::TcpStream, sync::watch, task::AbortHandle};
+
+use self::{door::Port, pipe::Ended};
+
+pub use faults::{Buffering, Cuts, Door, Faults, Flow, Upgrade};
 
 /// Most connections at once; more are closed as soon as accepted.
 const MAX_CONNECTIONS: u64 = 4096;
@@ -43,50 +49,16 @@ pub struct Proxy {
     accepting: AbortHandle,
 }
 
-/// Where connections made from now on are cut.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Cuts {
-    /// Nowhere.
-    #[default]
-    Never,
-    /// After a random number of bytes from the server.
-    Within(RangeInclusive<u64>),
-}
-
-/// What happens to bytes on their way, both ways and on every connection, from now on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Flow {
-    /// They are forwarded.
-    #[default]
-    Forward,
-    /// They are forwarded this much later.
-    Delay(Duration),
-    /// They are not read: either side feels it by its full buffers.
-    Stall,
-    /// They vanish, and no side is told: what a half-open connection is to both. A connection that lost bytes stays
-    /// silent for good, whatever flow follows.
-    Swallow,
-}
-
 /// What steers the connections.
 struct Shared {
     upstream: Mutex<SocketAddr>,
-    flow: watch::Sender<Flow>,
-    /// Raised to cut every connection made before.
-    generation: watch::Sender<u64>,
-    cuts: Mutex<(Cuts, fastrand::Rng)>,
+    faults: watch::Sender<Faults>,
+    /// Raised to end every connection made before, in this way.
+    generation: watch::Sender<(u64, Ended)>,
+    random: Mutex<fastrand::Rng>,
     open: AtomicU64,
     accepted: AtomicU64,
     cut: AtomicU64,
-}
-
-impl Cuts {
-    /// After a random number of bytes within `bytes`.
-    pub fn within(bytes: RangeInclusive<u64>) -> Self {
-        Self::Within(bytes)
-    }
 }
 
 impl Proxy {
@@ -95,18 +67,18 @@ impl Proxy {
     /// # Errors
     /// If no port can be bound.
     pub async fn start(upstream: SocketAddr, seed: u64) -> io::Result<Self> {
-        let tcp = TcpListener::bind(("127.0.0.1", 0)).await?;
-        let address = tcp.local_addr()?;
+        let (port, tcp) = Port::reserve()?;
         let shared = Arc::new(Shared {
             upstream: Mutex::new(upstream),
-            flow: watch::Sender::default(),
+            faults: watch::Sender::default(),
             generation: watch::Sender::default(),
-            cuts: Mutex::new((Cuts::Never, fastrand::Rng::with_seed(seed))),
+            random: Mutex::new(fastrand::Rng::with_seed(seed)),
             open: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
             cut: AtomicU64::new(0),
         });
-        let accepting = tokio::spawn(accept(tcp, shared.clone())).abort_handle();
+        let address = port.address();
+        let accepting = tokio::spawn(door::keep(port, tcp, shared.clone())).abort_handle();
         Ok(Self { address, shared, accepting })
     }
 
@@ -120,9 +92,28 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
+    /// Does `faults` from now on, and no others.
+    pub fn set(&self, faults: Faults) {
+        self.shared.faults.send_replace(faults);
+    }
+
+    /// What it does.
+    pub fn faults(&self) -> Faults {
+        self.shared.faults.borrow().clone()
+    }
+
     /// Cuts every connection there is, by RST in both directions.
     pub fn cut(&self) {
-        self.shared.generation.send_modify(|generation| *generation += 1);
+        self.end_all(Ended::Cut);
+    }
+
+    /// Ends every connection there is, by FIN in both directions.
+    pub fn hang_up(&self) {
+        self.end_all(Ended::HungUp);
+    }
+
+    fn end_all(&self, how: Ended) {
+        self.shared.generation.send_modify(|generation| *generation = (generation.0 + 1, how));
     }
 
     /// Leads the connections made from now on to `upstream`, as a load balancer does when a node goes.
@@ -130,14 +121,14 @@ impl Proxy {
         *self.shared.upstream.lock().unwrap_or_else(PoisonError::into_inner) = upstream;
     }
 
-    /// Cuts the connections made from now on as `cuts` says.
+    /// Cuts the connections made from now on as `cuts` says; the other faults stay.
     pub fn cut_after(&self, cuts: Cuts) {
-        self.shared.lock_cuts().0 = cuts;
+        self.shared.faults.send_modify(|faults| faults.cuts = cuts);
     }
 
-    /// Lets bytes flow as `flow` says.
+    /// Lets bytes flow as `flow` says; the other faults stay.
     pub fn set_flow(&self, flow: Flow) {
-        self.shared.flow.send_replace(flow);
+        self.shared.faults.send_modify(|faults| faults.flow = flow);
     }
 
     /// Connections there are.
@@ -150,7 +141,7 @@ impl Proxy {
         self.shared.accepted.load(Ordering::Acquire)
     }
 
-    /// Connections cut so far.
+    /// Connections cut and hung up on so far.
     pub fn cut_count(&self) -> u64 {
         self.shared.cut.load(Ordering::Acquire)
     }
@@ -161,55 +152,45 @@ impl Shared {
         *self.upstream.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_cuts(&self) -> std::sync::MutexGuard<'_, (Cuts, fastrand::Rng)> {
-        self.cuts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// After how many bytes the next connection is cut.
     fn next_cut(&self) -> u64 {
-        let (cuts, random) = &mut *self.lock_cuts();
-        match cuts {
+        match &self.faults.borrow().cuts {
             Cuts::Never => u64::MAX,
-            Cuts::Within(bytes) => random.u64(bytes.clone()),
+            Cuts::Within(bytes) => {
+                self.random.lock().unwrap_or_else(PoisonError::into_inner).u64(bytes.clone())
+            }
         }
     }
-}
 
-async fn accept(tcp: TcpListener, shared: Arc<Shared>) {
-    // Dropped with this task, and with it every connection.
-    let mut connections = tokio::task::JoinSet::new();
-    loop {
-        let Ok((client, _)) = tcp.accept().await else { continue };
-        while connections.try_join_next().is_some() {}
-        if shared.open.load(Ordering::Acquire) >= MAX_CONNECTIONS {
-            continue;
+    /// Leads `client` to the server until either ends it or it is ended.
+    async fn connect(
+        &self,
+        mut client: TcpStream,
+        mut generation: watch::Receiver<(u64, Ended)>,
+        cut_at: u64,
+    ) {
+        if let Ok(mut server) = TcpStream::connect(self.upstream()).await {
+            let ended = tokio::select! {
+                ended = pipe::run(&mut client, &mut server, &self.faults, cut_at) => ended,
+                _ = generation.changed() => generation.borrow().1,
+            };
+            if ended != Ended::Closed {
+                self.cut.fetch_add(1, Ordering::AcqRel);
+            }
+            match ended {
+                Ended::Closed => {}
+                Ended::Cut => {
+                    pipe::reset(&client);
+                    pipe::reset(&server);
+                }
+                Ended::HungUp => {
+                    tokio::join!(pipe::hang_up(&mut client), pipe::hang_up(&mut server));
+                }
+            }
         }
-        shared.open.fetch_add(1, Ordering::AcqRel);
-        shared.accepted.fetch_add(1, Ordering::AcqRel);
-        let (generation, cut_at) = (shared.generation.subscribe(), shared.next_cut());
-        connections.spawn(connect(client, shared.clone(), generation, cut_at));
+        drop(client);
+        self.open.fetch_sub(1, Ordering::AcqRel);
     }
-}
-
-async fn connect(
-    mut client: TcpStream,
-    shared: Arc<Shared>,
-    mut generation: watch::Receiver<u64>,
-    cut_at: u64,
-) {
-    if let Ok(mut server) = TcpStream::connect(shared.upstream()).await {
-        let ended = tokio::select! {
-            ended = pipe::run(&mut client, &mut server, &shared.flow, cut_at) => ended,
-            _ = generation.changed() => pipe::Ended::Cut,
-        };
-        if ended == pipe::Ended::Cut {
-            pipe::reset(&client);
-            pipe::reset(&server);
-            shared.cut.fetch_add(1, Ordering::AcqRel);
-        }
-    }
-    drop(client);
-    shared.open.fetch_sub(1, Ordering::AcqRel);
 }
 
 impl Drop for Proxy {
@@ -223,6 +204,7 @@ impl fmt::Debug for Proxy {
         f.debug_struct("Proxy")
             .field("address", &self.address)
             .field("upstream", &self.shared.upstream())
+            .field("faults", &self.faults())
             .field("open", &self.open())
             .finish_non_exhaustive()
     }
