@@ -10,6 +10,6 @@ pub(crate) use pushpull_http::proto::{
 };
 #[cfg(feature = "server")]
 pub(crate) use {
-    frame::{Flush, MAX_FRAME, PREFIX, event_frame, gap_frame, heartbeat, message, prefixed},
+    frame::{Flush, MAX_FRAME, PREFIX, event_frame, gap_frame, message, prefixed},
     pushpull_http::proto::{fetch_of, messages_of, option_given, subscribe_of, topics_of},
 };

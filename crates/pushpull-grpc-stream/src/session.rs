@@ -17,13 +17,13 @@ use http_body::Frame;
 use pushpull_core::{
     Cursor, ErrorKind, Problem, Producer, Push, Start, StartAt, Subscribe, Subscription, Topics,
 };
-use pushpull_http::{ConnectionGuard, Drain, Gate, Rejection};
+use pushpull_http::{ConnectionGuard, Drain, Gate, Rejection, proto};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 use tonic::{Status, Streaming};
 
 use crate::{
-    codec::{self, Flush},
-    proto::{ClientFrame, Goaway, server_frame::Frame as Said},
+    codec::Flush,
+    proto::ClientFrame,
     server::call::{too_late, trailers},
     status,
 };
@@ -190,9 +190,7 @@ impl Session {
 
     /// Tells when and from where to come back, and ends.
     fn leave(&mut self, retry: std::time::Duration, place: Option<Cursor>) {
-        let retry_ms = u64::try_from(retry.as_millis()).unwrap_or(u64::MAX);
-        let cursor = place.map(|place| place.to_string()).unwrap_or_default();
-        self.flush.say(Said::Goaway(Goaway { retry_ms, cursor }));
+        self.flush.say(&proto::goaway(retry, place));
         let problem = Problem::new(ErrorKind::Unavailable, "the server is going away").with_retry(retry);
         self.part(status::status_of(&problem, None, place));
     }
@@ -212,7 +210,7 @@ impl Session {
 
     fn beat(&mut self) {
         let conflated = self.subscription.as_ref().map_or(self.conflated, Subscription::conflated);
-        self.flush.say(codec::heartbeat(self.place(), conflated));
+        self.flush.say(&proto::heartbeat(self.place(), conflated));
     }
 }
 

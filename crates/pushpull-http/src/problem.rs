@@ -163,7 +163,8 @@ fn retry_after(problem: &Problem) -> u64 {
     delay.as_millis().div_ceil(1000).clamp(1, u128::from(u32::MAX)) as u64
 }
 
-fn outcome_word(outcome: Outcome) -> &'static str {
+/// The word on the wire.
+pub(crate) fn outcome_word(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::NotApplied => "not-applied",
         _ => "unknown",

@@ -16,7 +16,7 @@ pub mod v1;
 pub use {
     ask::{ask_fetch, ask_publish, ask_subscribe},
     asked::{fetch_of, messages_of, option_given, subscribe_of, topics_of},
-    frame::{event_frame, gap_frame},
+    frame::{error, event_frame, gap_frame, goaway, heartbeat, ok, published},
     received::{Frame, cursor_in, frame_in, place_in},
 };
 
@@ -37,7 +37,7 @@ mod tests {
         Cursor::new(Epoch::from_random(7), seq)
     }
 
-    fn arrived(frame: ServerFrame) -> Delivery {
+    fn arrived(frame: &ServerFrame) -> Delivery {
         match frame_in(ServerFrame::decode(&frame.encode_to_vec()[..]).unwrap()).unwrap() {
             Frame::Delivery(delivery) => delivery,
             other => panic!("no delivery: {other:?}"),
@@ -58,7 +58,7 @@ mod tests {
             let topic = "a.b".parse().unwrap();
             let sent = EventParts { topic, cursor: at(3), prev, time_ms: 17, message };
             let sent = Event::new(sent).shown(view);
-            let Delivery::Event(got) = arrived(event_frame(&sent)) else { panic!("no event") };
+            let Delivery::Event(got) = arrived(&event_frame(&sent)) else { panic!("no event") };
             let seen = |event: &Event| {
                 let texts =
                     [Some(event.content_type()), event.name(), event.key()].map(|it| it.map(str::to_owned));
@@ -73,7 +73,21 @@ mod tests {
     fn a_gap_arrives_as_it_was_sent() {
         for reason in GapReason::ALL {
             let sent = Gap::new(at(1), at(9), at(4), reason);
-            assert!(matches!(arrived(gap_frame(&sent)), Delivery::Gap(got) if got == sent), "{reason}");
+            assert!(matches!(arrived(&gap_frame(&sent)), Delivery::Gap(got) if got == sent), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_payload_keeps_nothing_of_the_frame_it_came_in() {
+        let one = v1::Message { payload: vec![7; 100].into(), ..v1::Message::default() };
+        let asked = v1::PublishRequest { topic: "a".into(), messages: vec![one; 2], ..Default::default() };
+        let bytes = bytes::Bytes::from(asked.encode_to_vec());
+        let frame = bytes.as_ptr_range();
+        let (_, messages) = messages_of(v1::PublishRequest::decode(bytes).unwrap()).unwrap();
+        assert_eq!(messages.len(), 2);
+        for message in messages {
+            assert_eq!(message.payload()[..], [7; 100]);
+            assert!(!frame.contains(&message.payload().as_ptr()));
         }
     }
 

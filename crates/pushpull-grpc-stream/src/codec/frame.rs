@@ -4,11 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
-use pushpull_core::{Cursor, Event, FormatKey, Gap};
-use pushpull_http::proto::{
-    self,
-    v1::{Heartbeat, ServerFrame, server_frame},
-};
+use pushpull_core::{Event, FormatKey, Gap};
+use pushpull_http::proto::{self, v1::ServerFrame};
 
 /// An event's frame as a gRPC message: made once, shared by all subscribers.
 static MESSAGE: FormatKey = FormatKey::new("grpc");
@@ -34,17 +31,6 @@ pub(crate) fn event_frame(event: &Event) -> Bytes {
 /// The frame of `gap` as a gRPC message.
 pub(crate) fn gap_frame(gap: &Gap) -> Bytes {
     message(&proto::gap_frame(gap))
-}
-
-/// A heartbeat.
-pub(crate) fn heartbeat(place: Option<Cursor>, conflated: u64) -> server_frame::Frame {
-    let cursor = place.map(|place| place.to_string()).unwrap_or_default();
-    server_frame::Frame::Heartbeat(Heartbeat { cursor, conflated })
-}
-
-/// The frame that says `what`.
-pub(crate) fn frame(what: server_frame::Frame) -> ServerFrame {
-    ServerFrame { frame: Some(what), padding: Bytes::new() }
 }
 
 /// A gRPC message, uncompressed: flag, length, protobuf.
@@ -104,9 +90,9 @@ impl Flush {
         }
     }
 
-    /// Says `what` behind all others.
-    pub(crate) fn say(&mut self, what: server_frame::Frame) {
-        self.push(message(&frame(what)));
+    /// Says a frame behind all others.
+    pub(crate) fn say(&mut self, said: &ServerFrame) {
+        self.push(message(said));
     }
 
     /// Bytes that wait.
@@ -164,21 +150,27 @@ impl Flush {
 
 #[cfg(test)]
 mod tests {
-    use pushpull_core::{EncodingAccount, Epoch, EventParts, Prev};
-    use pushpull_http::proto::v1::Error;
+    use pushpull_core::{Cursor, EncodingAccount, Epoch, EventParts, Prev};
+    use pushpull_http::proto::v1::{Error, server_frame::Frame as Said};
 
     use super::*;
 
-    fn beat(n: u64) -> server_frame::Frame {
-        heartbeat(None, n)
+    fn beat(n: u64) -> ServerFrame {
+        proto::heartbeat(None, n)
+    }
+
+    fn error(length: usize) -> ServerFrame {
+        let said = Said::Error(Error { detail: "x".repeat(length), ..Error::default() });
+        ServerFrame { frame: Some(said), padding: Bytes::new() }
     }
 
     /// The messages in `chunk`.
-    fn messages(mut chunk: &[u8]) -> Vec<server_frame::Frame> {
+    fn messages(mut chunk: &[u8]) -> Vec<ServerFrame> {
         let mut found = Vec::new();
         while let [0, a, b, c, d, rest @ ..] = chunk {
             let (one, rest) = rest.split_at(u32::from_be_bytes([*a, *b, *c, *d]) as usize);
-            found.push(ServerFrame::decode(one).unwrap().frame.unwrap());
+            let frame = ServerFrame::decode(one).unwrap().frame;
+            found.push(ServerFrame { frame, padding: Bytes::new() });
             chunk = rest;
         }
         assert!(chunk.is_empty());
@@ -197,14 +189,16 @@ mod tests {
         let event = Event::keeping_encodings(parts, EncodingAccount::default());
         let first = event_frame(&event);
         assert_eq!(first.as_ptr(), event_frame(&event.clone()).as_ptr());
-        let [server_frame::Frame::Event(read)] = &messages(&first)[..] else { panic!("no event") };
+        let [ServerFrame { frame: Some(Said::Event(read)), .. }] = &messages(&first)[..] else {
+            panic!("no event")
+        };
         assert_eq!((read.topic.as_str(), read.cursor.as_str(), &read.prev), ("a", "7-3", &None));
     }
 
     #[test]
     fn all_that_waits_is_one_chunk() {
         let mut flush = Flush::default();
-        (1..=10).for_each(|n| flush.say(beat(n)));
+        (1..=10).for_each(|n| flush.say(&beat(n)));
         let chunk = flush.next().unwrap();
         assert_eq!(messages(&chunk), (1..=10).map(beat).collect::<Vec<_>>());
         assert!(flush.is_empty() && flush.next().is_none());
@@ -216,7 +210,7 @@ mod tests {
         // As h2 counts for a peer who reads nothing.
         let (mut budget, mut least) = (ALLOWANCE, ALLOWANCE);
         for n in 1..=10_000 {
-            flush.say(beat(n));
+            flush.say(&beat(n));
             let chunk = flush.next().unwrap();
             assert_eq!(messages(&chunk), [beat(n)], "padding says nothing");
             assert!(chunk.len() <= SHORT + 2);
@@ -231,10 +225,9 @@ mod tests {
     fn every_length_can_be_padded() {
         for length in 1..SHORT {
             let mut flush = Flush { allowance: 0, ..Flush::default() };
-            let detail = "x".repeat(length);
-            let said = server_frame::Frame::Error(Error { detail, ..Error::default() });
-            flush.say(beat(1));
-            flush.say(said.clone());
+            let said = error(length);
+            flush.say(&beat(1));
+            flush.say(&said);
             let chunk = flush.next().unwrap();
             assert_eq!(messages(&chunk), [beat(1), said]);
             assert!(chunk.len() >= SHORT, "{length}: {}", chunk.len());
@@ -244,11 +237,10 @@ mod tests {
     #[test]
     fn a_large_message_goes_as_it_is_and_order_is_kept() {
         let mut flush = Flush::default();
-        let detail = "x".repeat(LARGE);
-        let large = message(&frame(server_frame::Frame::Error(Error { detail, ..Default::default() })));
-        flush.say(beat(1));
+        let large = message(&error(LARGE));
+        flush.say(&beat(1));
         flush.push(large.clone());
-        flush.say(beat(2));
+        flush.say(&beat(2));
         assert_eq!(messages(&flush.next().unwrap()), [beat(1)]);
         assert_eq!(flush.next().unwrap().as_ptr(), large.as_ptr());
         assert_eq!(messages(&flush.next().unwrap()), [beat(2)]);

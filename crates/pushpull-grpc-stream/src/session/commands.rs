@@ -9,15 +9,12 @@ use std::{
 
 use futures_core::Stream;
 use pushpull_core::{ErrorKind, Outcome, Problem, PublishError, Published, Subscribe, Subscription, Topics};
-use pushpull_http::{
-    Rejection,
-    problem::{TYPE_PREFIX, publish_status, status as http_status, title},
-};
+use pushpull_http::{Rejection, proto};
 
 use super::{Session, Shared, Stage};
 use crate::{
     codec,
-    proto::{self, ClientFrame, PublishRequest, SubscribeRequest, client_frame, server_frame::Frame as Said},
+    proto::{ClientFrame, Credit, PublishRequest, SubscribeRequest, client_frame},
     server::call::unread,
     status,
 };
@@ -169,7 +166,7 @@ impl Session {
         }
     }
 
-    fn on_credit(&mut self, credit: proto::Credit) {
+    fn on_credit(&mut self, credit: Credit) {
         match &mut self.subscription {
             Some(subscription) if subscription.credit().is_some() && credit.events > 0 => {
                 subscription.grant(credit.events);
@@ -219,20 +216,13 @@ impl Session {
 
     pub(super) fn tell_ok(&mut self, id: Option<u64>) {
         if id.is_some() {
-            let cursor = self.place().map(|place| place.to_string()).unwrap_or_default();
-            self.flush.say(Said::Ok(proto::Ok { id, cursor }));
+            self.flush.say(&proto::ok(id, self.place()));
         }
     }
 
     fn tell_published(&mut self, id: Option<u64>, published: &Published) {
         if id.is_some() {
-            self.flush.say(Said::Published(proto::Published {
-                id,
-                cursor: published.last.to_string(),
-                first: published.first.to_string(),
-                last: published.last.to_string(),
-                count: published.count,
-            }));
+            self.flush.say(&proto::published(id, published));
         }
     }
 
@@ -242,20 +232,6 @@ impl Session {
             return self.fail(problem);
         }
         self.shared.gate.metrics().rejected(Rejection::from(problem));
-        let status = if outcome.is_some() { publish_status(problem) } else { http_status(problem) };
-        let retry_ms = match problem.retry() {
-            pushpull_core::Retry::After(delay) => u64::try_from(delay.as_millis()).ok(),
-            _ => None,
-        };
-        self.flush.say(Said::Error(proto::Error {
-            id,
-            r#type: TYPE_PREFIX.to_owned() + problem.kind().slug(),
-            title: title(problem.kind()).to_owned(),
-            status: status.as_u16().into(),
-            detail: problem.detail().to_owned(),
-            parameter: problem.parameter().unwrap_or_default().to_owned(),
-            outcome: outcome.map(status::outcome_word).unwrap_or_default().to_owned(),
-            retry_ms,
-        }));
+        self.flush.say(&proto::error(id, problem, outcome));
     }
 }

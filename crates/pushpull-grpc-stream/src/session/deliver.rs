@@ -6,12 +6,11 @@ use std::{
 };
 
 use pushpull_core::{Batch, Bounds, ConsumeError, Delivery, ErrorKind, Link, Problem};
-use pushpull_http::Transport;
+use pushpull_http::{Transport, proto};
 
 use super::{Session, Stage};
 use crate::{
     codec::{self, MAX_FRAME},
-    proto::{self, server_frame::Frame as Said},
     status,
 };
 
@@ -86,10 +85,9 @@ impl Session {
             Delivery::Place(place) => {
                 self.is_in_snapshot = false;
                 if let Some(id) = self.first_word.take().flatten() {
-                    let cursor = place.to_string();
-                    self.flush.say(Said::Ok(proto::Ok { id: Some(id), cursor }));
+                    self.flush.say(&proto::ok(Some(id), Some(*place)));
                 }
-                self.flush.say(codec::heartbeat(Some(*place), self.conflated));
+                self.flush.say(&proto::heartbeat(Some(*place), self.conflated));
             }
             Delivery::Link(Link::Ended { retry, cursor }) => {
                 let place = cursor.or_else(|| self.place());

@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
+use bytes::Bytes;
 use pushpull_core::{
     Conflate, Cursor, Fetch, Message, Overflow, Pattern, Problem, Rate, Start, StartAt, Subscribe, Topic,
     TopicError, Topics,
@@ -93,7 +94,8 @@ pub fn messages_of(asked: proto::PublishRequest) -> Result<(Topic, Vec<Message>)
 }
 
 fn message_of(given: proto::Message) -> Result<Message, Problem> {
-    let mut message = Message::new(given.payload);
+    // A copy, since the payload is kept and would keep all that it arrived with: the frame may be far larger.
+    let mut message = Message::new(Bytes::copy_from_slice(&given.payload));
     if !given.content_type.is_empty() {
         message = message.with_content_type(given.content_type);
     }
