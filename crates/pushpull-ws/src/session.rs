@@ -4,7 +4,7 @@ mod clock;
 mod command;
 mod commands;
 mod deliver;
-mod json;
+mod framed;
 mod part;
 mod raw;
 
@@ -18,7 +18,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use pushpull_core::{Cursor, Subscription, Topics};
 use pushpull_http::ConnectionGuard;
 use tokio::{
@@ -28,9 +27,9 @@ use tokio::{
 
 use crate::{
     close::{self, Closing},
-    codec::server::{ClientFrame, Id, Shape},
+    codec::server::{ClientFrame, Id, Said, Shape},
     decoder::{Decoder, Fault, Message, Side},
-    frame::{CLOSE, PING, TEXT},
+    frame::{CLOSE, PING},
     handshake::Mode,
     pump::Pump,
 };
@@ -126,7 +125,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
             Mode::Json => gate.limits().payload.saturating_mul(3).saturating_add(8192),
         };
         let decoder = Decoder::new(Side::Server, limit).with_deflate(shape.deflate);
-        let beat = (shape.mode == Mode::Json).then(|| gate.keep_alive());
+        let beat = (shape.mode != Mode::Raw).then(|| gate.keep_alive());
         let expires = shared.cx.identity.as_ref().and_then(|identity| identity.expires);
         let drain = gate.drain().clone();
         let mut session = Self {
@@ -223,11 +222,11 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
     }
 
     /// Tells when and from where to come back, and closes.
-    fn leave(&mut self, retry: Duration, cursor: Option<Cursor>) {
-        if self.shape.mode == Mode::Json {
-            self.tell_away(retry, cursor);
+    fn leave(&mut self, retry: Duration, place: Option<Cursor>) {
+        if self.shape.mode != Mode::Raw {
+            self.say(&Said::Goaway { retry, place });
         }
-        self.close(&Closing::new(close::AWAY, "unavailable").resuming(Some(retry), cursor));
+        self.close(&Closing::new(close::AWAY, "unavailable").resuming(Some(retry), place));
     }
 
     fn close(&mut self, closing: &Closing) {
@@ -322,10 +321,6 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         }
     }
 
-    fn send(&mut self, text: &str) {
-        self.pump.send(TEXT, text.as_bytes());
-    }
-
     fn poll_write(&mut self, cx: &mut Context<'_>) -> bool {
         let mut progress = false;
         let written = self.pump.poll_write(cx, &mut progress);
@@ -349,14 +344,6 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Future for Session<I> {
 impl<I> fmt::Debug for Session<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session").field("stage", &self.stage).finish_non_exhaustive()
-    }
-}
-
-/// The text of a data message that is one.
-fn text(message: &Message) -> Option<&Bytes> {
-    match message {
-        Message::Text(text) => Some(text),
-        _ => None,
     }
 }
 

@@ -1,47 +1,17 @@
-//! The server's side: reads client frames, writes server frames.
+//! The server's side: what client frames ask for, and what server frames say, whatever they are written in.
 
-use std::{borrow::Cow, fmt, time::Duration};
+mod event;
+mod json;
 
-use bytes::Bytes;
-use pushpull_core::{Cursor, Event, FormatKey, Message, Outcome, PayloadKind, Problem, Topic, Topics};
-use pushpull_http::{
-    Endpoint, Format, Query,
-    json::{event_json, parse_payload},
-    problem::{problem_json, publish_status, status},
-};
-use serde::{Deserialize, Deserializer, de};
-use serde_json::value::RawValue;
+use std::{fmt, time::Duration};
 
-use crate::{
-    deflate::deflate,
-    frame::{self, BINARY, TEXT},
-    handshake::Mode,
-};
+use pushpull_core::{Cursor, Gap, Message, Outcome, Problem, Published, Subscribe, Topic, Topics};
+use pushpull_http::Format;
+use tungstenite::protocol::frame::coding::OpCode;
 
-static RAW: FormatKey = FormatKey::new("ws-raw");
-static JSON: FormatKey = FormatKey::new("ws-json");
-static RAW_DEFLATED: FormatKey = FormatKey::new("ws-raw-deflated");
-static JSON_DEFLATED: FormatKey = FormatKey::new("ws-json-deflated");
+use crate::{decoder, frame::TEXT, handshake::Mode};
 
-/// Most frames in one array: as objects the smallest take thirty times their text.
-const MAX_FRAMES: usize = 10_000;
-
-/// Members of `subscribe` that are parameters of a query. Whether each belongs there, the query says.
-const PARAMETERS: [&str; 13] = [
-    "topic",
-    "after",
-    "lastEventId",
-    "start",
-    "overflow",
-    "conflate",
-    "rate",
-    "window",
-    "limit",
-    "wait",
-    "format",
-    "keepalive",
-    "batch",
-];
+pub(crate) use event::event_frame;
 
 /// How the frames of one connection look.
 #[derive(Clone, Copy, Debug)]
@@ -51,39 +21,20 @@ pub(crate) struct Shape {
     pub(crate) deflate: bool,
 }
 
-/// An event's frame: made once, shared by all whose frames look alike.
-pub(crate) fn event_frame(event: &Event, shape: Shape) -> Bytes {
-    match (shape.format, shape.deflate) {
-        (Format::Raw, false) => event.encoded(&RAW, raw),
-        (_, false) => event.encoded(&JSON, json),
-        (Format::Raw, true) => event.encoded(&RAW_DEFLATED, |event| {
-            deflated(opcode(event), event.payload()).unwrap_or_else(|| event.encoded(&RAW, raw))
-        }),
-        (_, true) => event.encoded(&JSON_DEFLATED, |event| {
-            deflated(TEXT, &event_json(event)).unwrap_or_else(|| event.encoded(&JSON, json))
-        }),
+/// What a client named a frame, echoed as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Id {
+    /// The text of a number or a string.
+    Json(Box<str>),
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Json(text) => f.write_str(text),
+        }
     }
 }
-
-fn opcode(event: &Event) -> tungstenite::protocol::frame::coding::OpCode {
-    if event.payload_kind() == PayloadKind::Binary { BINARY } else { TEXT }
-}
-
-fn raw(event: &Event) -> Bytes {
-    frame::encode(opcode(event), event.payload(), None)
-}
-
-fn json(event: &Event) -> Bytes {
-    frame::encode(TEXT, &event_json(event), None)
-}
-
-fn deflated(opcode: tungstenite::protocol::frame::coding::OpCode, payload: &[u8]) -> Option<Bytes> {
-    deflate(payload).map(|deflated| frame::encode_deflated(opcode, &deflated))
-}
-
-/// What a client named a frame: a number or a string, echoed as it came.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Id(Box<str>);
 
 /// What a client asks for.
 #[derive(Debug)]
@@ -97,242 +48,77 @@ pub(crate) struct ClientFrame {
 pub(crate) enum Asked {
     /// `option` names a parameter beside the topics, if there is one.
     Subscribe {
-        query: Result<Box<Query>, Problem>,
+        wanted: Result<Box<Subscribe>, Problem>,
         option: Option<String>,
     },
     Unsubscribe(Result<Topics, Problem>),
-    Publish(Result<Box<(Topic, Message)>, Problem>),
+    Publish(Result<(Topic, Vec<Message>), Problem>),
     Credit(Result<u64, Problem>),
 }
 
-/// A text that is no frame of ours: what closes the connection with 4400.
+/// Why a message is not read: what closes the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NoFrame;
+pub(crate) enum Unread {
+    /// Text where bytes are spoken, or bytes where text is.
+    Kind,
+    /// No frame of ours.
+    NoFrame,
+}
 
-type Parsed<T> = Result<T, NoFrame>;
-
-/// Reads one object, or an array of them.
+/// Reads the frames of a message.
 ///
 /// # Errors
-/// If any of them is no frame, or there are more than [`MAX_FRAMES`]: then none of them counts.
-pub(crate) fn parse_client_frames(text: &[u8]) -> Parsed<Vec<ClientFrame>> {
-    if text.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'[') {
-        return Ok(vec![parse_client_frame(&serde_json::from_slice(text).map_err(|_| NoFrame)?)?]);
-    }
-    let frames: Vec<&RawValue> = serde_json::from_slice(text).map_err(|_| NoFrame)?;
-    if frames.len() > MAX_FRAMES {
-        return Err(NoFrame);
-    }
-    frames.into_iter().map(|frame| parse_client_frame(&members(frame)?)).collect()
-}
-
-/// An object whose members are not looked into.
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-#[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Members<'de>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::new();
-                while let Some((Name(name), value)) = map.next_entry()? {
-                    if members.iter().any(|(known, _)| *known == name) {
-                        return Err(de::Error::custom("a member is given twice"));
-                    }
-                    members.push((name, value));
-                    if members.len() > 64 {
-                        return Err(de::Error::custom("too many members"));
-                    }
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Visitor)
+/// If any of them is no frame: then none of them counts.
+pub(crate) fn parse_client_frames(
+    message: &decoder::Message,
+    mode: Mode,
+) -> Result<Vec<ClientFrame>, Unread> {
+    match (mode, message) {
+        (Mode::Json, decoder::Message::Text(text)) => json::parse(text),
+        _ => Err(Unread::Kind),
     }
 }
 
-fn members(value: &RawValue) -> Parsed<Members<'_>> {
-    serde_json::from_str(value.get()).map_err(|_| NoFrame)
+/// Checks what a client grants.
+fn credit_of(events: Option<u64>) -> Result<u64, Problem> {
+    events
+        .filter(|events| (1..=u64::from(u32::MAX)).contains(events))
+        .ok_or_else(|| Problem::invalid("events", "it must be a whole number from 1 to 4294967295"))
 }
 
-fn parse_client_frame(frame: &Members<'_>) -> Parsed<ClientFrame> {
-    let [(kind, inner)] = &frame.0[..] else { return Err(NoFrame) };
-    let mut inner = members(inner)?;
-    let id = inner.take("id").map(parse_id).transpose()?.flatten();
-    let asked = match &**kind {
-        "subscribe" => parse_subscribe(inner)?,
-        "unsubscribe" => parse_unsubscribe(inner)?,
-        "publish" => parse_publish(inner)?,
-        "credit" => parse_credit(inner)?,
-        _ => return Err(NoFrame),
-    };
-    Ok(ClientFrame { id, asked })
+/// What a server says beside events.
+#[derive(Debug)]
+pub(crate) enum Said<'a> {
+    Gap(&'a Gap),
+    /// Answers a subscribe, unsubscribe or credit.
+    Ok {
+        id: &'a Id,
+        place: Option<Cursor>,
+    },
+    /// Answers a publish.
+    Published {
+        id: &'a Id,
+        published: &'a Published,
+    },
+    /// Tells the place, if there is one, and how many events conflation left out so far.
+    Heartbeat {
+        place: Option<Cursor>,
+        conflated: u64,
+    },
+    /// Tells what is wrong with a frame. With `outcome` it was a publish.
+    Error {
+        id: Option<&'a Id>,
+        problem: &'a Problem,
+        outcome: Option<Outcome>,
+    },
+    /// Tells when and from where to come back.
+    Goaway {
+        retry: Duration,
+        place: Option<Cursor>,
+    },
 }
 
-impl<'a> Members<'a> {
-    fn take(&mut self, name: &str) -> Option<&'a RawValue> {
-        let at = self.0.iter().position(|(known, _)| known == name)?;
-        Some(self.0.swap_remove(at).1)
-    }
-
-    /// A string; `null` is none.
-    fn take_text(&mut self, name: &str) -> Parsed<Option<String>> {
-        let Some(value) = self.take(name) else { return Ok(None) };
-        serde_json::from_str(value.get()).map_err(|_| NoFrame)
-    }
-
-    fn finish(self) -> Parsed<()> {
-        if self.0.is_empty() { Ok(()) } else { Err(NoFrame) }
-    }
-}
-
-fn parse_id(value: &RawValue) -> Parsed<Option<Id>> {
-    match value.get().as_bytes()[0] {
-        b'n' => Ok(None),
-        b'"' | b'-' | b'0'..=b'9' => Ok(Some(Id(value.get().into()))),
-        _ => Err(NoFrame),
-    }
-}
-
-fn parse_texts(value: &RawValue) -> Parsed<Vec<String>> {
-    serde_json::from_str(value.get()).map_err(|_| NoFrame)
-}
-
-/// The text of a string or a number, as a query would have it.
-fn scalar(value: &RawValue) -> Parsed<String> {
-    match value.get().as_bytes()[0] {
-        b'"' => serde_json::from_str(value.get()).map_err(|_| NoFrame),
-        b'-' | b'0'..=b'9' => Ok(value.get().to_owned()),
-        _ => Err(NoFrame),
-    }
-}
-
-fn parse_subscribe(mut inner: Members<'_>) -> Parsed<Asked> {
-    let topics = inner.take("topics").map(parse_texts).transpose()?.unwrap_or_default();
-    let mut pairs: Vec<(Cow<'_, str>, String)> =
-        topics.into_iter().map(|topic| ("topic".into(), topic)).collect();
-    let options: Vec<_> = inner.0.into_iter().filter(|(name, _)| !name.starts_with('_')).collect();
-    let option = options.first().map(|(name, _)| name.clone().into_owned());
-    for (name, value) in options {
-        if name == "access_token" {
-            let detail = "it belongs into the query or the header";
-            return Ok(Asked::Subscribe { query: Err(Problem::invalid("access_token", detail)), option });
-        }
-        if !PARAMETERS.contains(&&*name) {
-            return Err(NoFrame);
-        }
-        pairs.push((name, scalar(value)?));
-    }
-    let query = Query::from_pairs(pairs, Endpoint::WsSubprotocol).map(Box::new);
-    Ok(Asked::Subscribe { query, option })
-}
-
-fn parse_unsubscribe(mut inner: Members<'_>) -> Parsed<Asked> {
-    let topics = inner.take("topics").map(parse_texts).transpose()?.unwrap_or_default();
-    inner.finish()?;
-    let entries: Result<Vec<_>, _> = topics.iter().map(|topic| topic.parse()).collect();
-    Ok(Asked::Unsubscribe(entries.and_then(Topics::new).map_err(Problem::from)))
-}
-
-fn parse_credit(mut inner: Members<'_>) -> Parsed<Asked> {
-    let events = inner.take("events").map(scalar).transpose()?.unwrap_or_default();
-    inner.finish()?;
-    let events = events.parse().ok().filter(|events| (1..=u64::from(u32::MAX)).contains(events));
-    Ok(Asked::Credit(
-        events.ok_or_else(|| Problem::invalid("events", "it must be a whole number from 1 to 4294967295")),
-    ))
-}
-
-fn parse_publish(mut inner: Members<'_>) -> Parsed<Asked> {
-    let mut text = |name| inner.take_text(name);
-    let (topic, content_type, data64) = (text("topic")?, text("type")?, text("data64")?);
-    let (event, key, idempotency) = (text("event")?, text("key")?, text("idempotency")?);
-    let data = inner.take("data");
-    inner.finish()?;
-    let made = || {
-        let topic = Topic::new(&topic.unwrap_or_default())?;
-        let content_type = content_type.unwrap_or_else(|| "application/json".to_owned());
-        let payload = parse_payload(&content_type, data, data64.as_deref())
-            .map_err(|problem| Problem::invalid("data", problem.detail().to_owned()))?;
-        let mut message = Message::new(payload).with_content_type(content_type);
-        if let Some(event) = event {
-            message = message.with_name(event);
-        }
-        if let Some(key) = key {
-            message = message.with_key(key);
-        }
-        if let Some(id) = idempotency {
-            message = message.with_idempotency(id);
-        }
-        Ok(Box::new((topic, message.check()?)))
-    };
-    Ok(Asked::Publish(made()))
-}
-
-impl fmt::Display for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Answers a subscribe, unsubscribe or credit.
-pub(crate) fn ok(id: &Id, cursor: Option<Cursor>) -> String {
-    match cursor {
-        Some(cursor) => format!(r#"{{"ok":{{"id":{id},"cursor":"{cursor}"}}}}"#),
-        None => format!(r#"{{"ok":{{"id":{id}}}}}"#),
-    }
-}
-
-/// Answers a publish.
-pub(crate) fn published(id: &Id, cursor: Cursor) -> String {
-    format!(r#"{{"published":{{"id":{id},"cursor":"{cursor}"}}}}"#)
-}
-
-/// Tells the place, if there is one, and how many events conflation left out so far.
-pub(crate) fn heartbeat(cursor: Option<Cursor>, conflated: u64) -> String {
-    match cursor {
-        Some(cursor) => format!(r#"{{"heartbeat":{{"cursor":"{cursor}","conflated":{conflated}}}}}"#),
-        None => format!(r#"{{"heartbeat":{{"conflated":{conflated}}}}}"#),
-    }
-}
-
-/// Tells what is wrong with a frame. With `outcome` it was a publish.
-pub(crate) fn error(id: Option<&Id>, problem: &Problem, outcome: Option<Outcome>) -> String {
-    let status = if outcome.is_some() { publish_status(problem) } else { status(problem) };
-    let members = problem_json(status, problem, outcome);
-    match id {
-        Some(id) => format!(r#"{{"error":{{"id":{id},{}}}"#, &members[1..]),
-        None => format!(r#"{{"error":{members}}}"#),
-    }
-}
-
-/// Tells when and from where to come back.
-pub(crate) fn goaway(retry: Duration, cursor: Option<Cursor>) -> String {
-    let retry = retry.as_millis();
-    match cursor {
-        Some(cursor) => format!(r#"{{"goaway":{{"retry":{retry},"cursor":"{cursor}"}}}}"#),
-        None => format!(r#"{{"goaway":{{"retry":{retry}}}}}"#),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_array_has_no_more_frames_than_are_held() {
-        let array = |count: usize| format!("[{}]", vec![r#"{"credit":{}}"#; count].join(","));
-        assert_eq!(
-            parse_client_frames(array(MAX_FRAMES).as_bytes()).map(|frames| frames.len()).ok(),
-            Some(10_000)
-        );
-        assert_eq!(parse_client_frames(array(MAX_FRAMES + 1).as_bytes()).err(), Some(NoFrame));
-    }
+/// The message that says it.
+pub(crate) fn write(said: &Said<'_>, _mode: Mode) -> (OpCode, Vec<u8>) {
+    (TEXT, json::write(said).into_bytes())
 }

@@ -51,18 +51,18 @@ impl Shared {
         })
     }
 
-    /// Publishes one message.
-    pub(super) fn publish(self: &Arc<Self>, id: Option<Id>, topic: Topic, message: Message) -> Work {
+    /// Publishes messages, all or none.
+    pub(super) fn publish(self: &Arc<Self>, id: Option<Id>, topic: Topic, messages: Vec<Message>) -> Work {
         let shared = self.clone();
-        Box::pin(async move { Done::Published { id, result: shared.try_publish(&topic, message).await } })
+        Box::pin(async move { Done::Published { id, result: shared.try_publish(&topic, &messages).await } })
     }
 
-    async fn try_publish(&self, topic: &Topic, message: Message) -> Result<Published, PublishError> {
+    async fn try_publish(&self, topic: &Topic, messages: &[Message]) -> Result<Published, PublishError> {
         let begun = Instant::now();
         let refused = PublishError::not_applied;
         self.gate.authorize(&self.cx, Action::Publish(topic)).await.map_err(refused)?;
         let limit = self.gate.limits().payload;
-        if message.payload().len() > limit {
+        if messages.iter().any(|message| message.payload().len() > limit) {
             let detail = format!("a payload has at most {limit} bytes");
             return Err(refused(Problem::new(ErrorKind::TooLarge, detail)));
         }
@@ -70,7 +70,7 @@ impl Shared {
             let detail = "this server has nothing to publish with";
             return Err(refused(Problem::new(ErrorKind::Unsupported, detail)));
         };
-        let published = producer.publish(&self.cx, topic, std::slice::from_ref(&message)).await?;
+        let published = producer.publish(&self.cx, topic, messages).await?;
         self.gate.metrics().published(published.count, begun.elapsed());
         Ok(published)
     }

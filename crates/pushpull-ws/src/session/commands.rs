@@ -70,14 +70,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         }
         match self.shape.mode {
             Mode::Raw => self.publish_raw(message),
-            Mode::Json => self.on_json(&message),
+            _ => self.on_framed(&message),
         }
     }
 
     fn on_done(&mut self, done: Done) {
         match self.shape.mode {
             Mode::Raw => self.on_raw_done(done),
-            Mode::Json => self.on_json_done(done),
+            _ => self.on_framed_done(done),
         }
     }
 }

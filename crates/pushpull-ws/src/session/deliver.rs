@@ -7,13 +7,13 @@ use std::{
 };
 
 use pushpull_core::{Batch, Bounds, ConsumeError, Cursor, Delivery, Link, Retry};
-use pushpull_http::{Transport, json::gap_json};
+use pushpull_http::Transport;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Session, Stage};
 use crate::{
     close::{self, Closing},
-    codec::server::event_frame,
+    codec::server::{Said, event_frame},
     handshake::Mode,
 };
 
@@ -79,7 +79,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
                 self.is_gap_last = true;
                 match self.shape.mode {
                     Mode::Raw => self.close_lagged(Some(gap.cursor)),
-                    Mode::Json => self.send(&gap_json(gap)),
+                    _ => self.say(&Said::Gap(gap)),
                 }
             }
             Delivery::Place(place) => {

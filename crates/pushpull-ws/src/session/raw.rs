@@ -15,7 +15,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         };
         // A raw connection is let in with one exact topic only.
         if let Some(topic) = self.topics.as_ref().and_then(|topics| topics.single()) {
-            self.work = Some(self.shared.publish(None, topic, message));
+            self.work = Some(self.shared.publish(None, topic, vec![message]));
         }
     }
 

@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use pushpull_broker::{Broker, Retention};
 use pushpull_core::{Context as Call, Identity, Message as Published, ProducerExt, PushExt, Subscribe};
 use pushpull_http::{Format, Gate};
@@ -8,7 +9,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::frame;
+use crate::frame::{self, TEXT};
 
 const KEY: Option<[u8; 4]> = Some([1, 2, 3, 4]);
 

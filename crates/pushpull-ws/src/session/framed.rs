@@ -1,15 +1,12 @@
-//! `pushpull.v1.json`: frames that subscribe, publish and grant.
-
-use std::time::Duration;
+//! Subprotocols: frames that subscribe, publish and grant.
 
 use pushpull_core::{Cursor, ErrorKind, Outcome, Problem, Start, StartAt, Subscribe, Topics};
-use pushpull_http::Query;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Session, Unit, command::Done, text};
+use super::{Session, Unit, command::Done};
 use crate::{
     close::{self, Closing},
-    codec::server::{self as codec, Asked, ClientFrame, Id},
+    codec::server::{self as codec, Asked, ClientFrame, Id, Said, Unread},
     decoder::Message,
     handshake::Mode,
 };
@@ -25,51 +22,42 @@ impl Unit {
 }
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
-    pub(super) fn on_json(&mut self, message: &Message) {
-        let Some(text) = text(message) else {
-            return self.close(&Closing::new(close::UNSUPPORTED, "unsupported-media-type"));
-        };
-        match codec::parse_client_frames(text) {
+    pub(super) fn on_framed(&mut self, message: &Message) {
+        match codec::parse_client_frames(message, self.shape.mode) {
             Ok(frames) => self.frames = frames.into(),
-            Err(codec::NoFrame) => self.close(&Closing::new(close::BAD_REQUEST, "bad-request")),
+            Err(Unread::Kind) => self.close(&Closing::new(close::UNSUPPORTED, "unsupported-media-type")),
+            Err(Unread::NoFrame) => self.close(&Closing::new(close::BAD_REQUEST, "bad-request")),
         }
     }
 
     pub(super) fn on_frame(&mut self, ClientFrame { id, asked }: ClientFrame) {
         match asked {
-            Asked::Subscribe { query, option } => match query {
-                Ok(query) => self.on_subscribe(id.as_ref(), &query, option),
-                Err(problem) => self.tell_error(id.as_ref(), &problem, None),
-            },
+            Asked::Subscribe { wanted: Ok(wanted), option } => self.on_subscribe(id, *wanted, option),
             Asked::Unsubscribe(Ok(topics)) => self.on_unsubscribe(id, &topics),
             Asked::Credit(Ok(events)) => self.on_credit(id, events),
-            Asked::Publish(Ok(published)) => {
-                let (topic, message) = *published;
-                self.work = Some(self.shared.publish(id, topic, message));
+            Asked::Publish(Ok((topic, messages))) => {
+                self.work = Some(self.shared.publish(id, topic, messages));
             }
             Asked::Publish(Err(problem)) => {
                 self.tell_error(id.as_ref(), &problem, Some(Outcome::NotApplied));
             }
-            Asked::Unsubscribe(Err(problem)) | Asked::Credit(Err(problem)) => {
+            Asked::Subscribe { wanted: Err(problem), .. }
+            | Asked::Unsubscribe(Err(problem))
+            | Asked::Credit(Err(problem)) => {
                 self.tell_error(id.as_ref(), &problem, None);
             }
         }
     }
 
-    fn on_subscribe(&mut self, id: Option<&Id>, query: &Query, option: Option<String>) {
-        let work = match (&self.subscription, option) {
-            (None, _) => query.subscribe(None).map(|request| self.shared.subscribe(id.cloned(), request)),
+    fn on_subscribe(&mut self, id: Option<Id>, wanted: Subscribe, option: Option<String>) {
+        self.work = match (&self.subscription, option) {
+            (None, _) => Some(self.shared.subscribe(id, wanted)),
+            (Some(_), None) => Some(self.shared.allow(id, wanted.topics)),
             (Some(_), Some(option)) => {
-                Err(Problem::invalid(option, "only the subscribe that begins a subscription may bear it"))
-            }
-            (Some(_), None) => {
-                query.subscribe(None).map(|request| self.shared.allow(id.cloned(), request.topics))
+                let detail = "only the subscribe that begins a subscription may bear it";
+                return self.tell_error(id.as_ref(), &Problem::invalid(option, detail), None);
             }
         };
-        match work {
-            Ok(work) => self.work = Some(work),
-            Err(problem) => self.tell_error(id, &problem, None),
-        }
     }
 
     fn on_unsubscribe(&mut self, id: Option<Id>, fewer: &Topics) {
@@ -108,7 +96,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         }
     }
 
-    pub(super) fn on_json_done(&mut self, done: Done) {
+    pub(super) fn on_framed_done(&mut self, done: Done) {
         match done {
             Done::Subscribed { id, request, result: Ok(subscription) } => {
                 let unit = Unit::of(&request);
@@ -132,7 +120,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
             }
             Done::Published { id, result: Ok(published) } => {
                 if let Some(id) = id {
-                    self.send(&codec::published(&id, published.last));
+                    self.say(&Said::Published { id: &id, published: &published });
                 }
             }
             Done::Published { id, result: Err(error) } => {
@@ -144,7 +132,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
     /// Tells what is wrong with a frame. Who asks and is no longer known is told by closing.
     fn tell_error(&mut self, id: Option<&Id>, problem: &Problem, outcome: Option<Outcome>) {
         self.shared.gate.metrics().rejected(problem.into());
-        self.send(&codec::error(id, problem, outcome));
+        self.say(&Said::Error { id, problem, outcome });
         if problem.kind() == ErrorKind::Unauthenticated {
             let place = self.place();
             self.close(&Closing::over(problem.kind()).resuming(None, place));
@@ -153,30 +141,28 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
 
     fn tell_ok(&mut self, id: Option<Id>) {
         if let Some(id) = id {
-            let place = self.place();
-            self.send(&codec::ok(&id, place));
+            self.say(&Said::Ok { id: &id, place: self.place() });
         }
     }
 
     /// Tells the starting place, and each that the source tells later.
     pub(super) fn tell_place(&mut self, place: Cursor) {
         let asked = self.first_word.take().flatten();
-        if self.shape.mode == Mode::Raw {
-            return;
-        }
+        let place = Some(place);
         match asked {
-            Some(id) => self.send(&codec::ok(&id, Some(place))),
-            None => self.send(&codec::heartbeat(Some(place), self.conflated)),
+            _ if self.shape.mode == Mode::Raw => {}
+            Some(id) => self.say(&Said::Ok { id: &id, place }),
+            None => self.say(&Said::Heartbeat { place, conflated: self.conflated }),
         }
     }
 
     pub(super) fn beat(&mut self) {
         let conflated = self.subscription.as_ref().map_or(self.conflated, |running| running.conflated());
-        let place = self.place();
-        self.send(&codec::heartbeat(place, conflated));
+        self.say(&Said::Heartbeat { place: self.place(), conflated });
     }
 
-    pub(super) fn tell_away(&mut self, retry: Duration, cursor: Option<Cursor>) {
-        self.send(&codec::goaway(retry, cursor));
+    pub(super) fn say(&mut self, said: &Said<'_>) {
+        let (opcode, payload) = codec::write(said, self.shape.mode);
+        self.pump.send(opcode, &payload);
     }
 }
