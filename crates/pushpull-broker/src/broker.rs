@@ -5,6 +5,7 @@ use std::{
     future::poll_fn,
     sync::Arc,
     task::{self, Poll},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -15,7 +16,10 @@ use pushpull_core::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Append, Engine, MemoryEngine, Retention, Tail, feed::BrokerFeed, hub::Hub};
+use crate::{Append, Appended, Engine, MemoryEngine, Retention, Tail, feed::BrokerFeed, hub::Hub};
+
+/// How long a consumer is asked to wait for an engine that has not been reached yet.
+const NOT_BEGUN_RETRY: Duration = Duration::from_secs(1);
 
 /// The in-process hub. Cheap to clone (shared).
 ///
@@ -95,10 +99,29 @@ impl Broker {
     }
 
     fn check_open(&self) -> Result<(), Problem> {
-        match self.hub.is_closed() {
-            true => Err(Problem::new(ErrorKind::Unavailable, "the broker is closed")),
-            false => Ok(()),
+        if self.hub.is_closed() {
+            return Err(Problem::new(ErrorKind::Unavailable, "the broker is closed"));
         }
+        match self.hub.has_begun() {
+            true => Ok(()),
+            false => {
+                let detail = "the engine has not been reached yet";
+                Err(Problem::new(ErrorKind::Unavailable, detail).with_retry(NOT_BEGUN_RETRY))
+            }
+        }
+    }
+
+    /// A feed of what `request` asks for. What the hub does not know of its cursor, the engine does.
+    async fn attach(&self, request: &Subscribe) -> Result<BrokerFeed, Problem> {
+        self.check_open()?;
+        self.hub.check_scope(&request.topics)?;
+        let verdict = match request.start {
+            StartAt::After(cursor) if self.hub.judge(cursor) == CursorStanding::Unknown => {
+                self.engine.judge(cursor).await?
+            }
+            _ => CursorStanding::Unknown,
+        };
+        BrokerFeed::attach(&self.hub, request, verdict)
     }
 
     fn checked(&self, messages: &[Message]) -> Result<Vec<Message>, Problem> {
@@ -141,25 +164,28 @@ impl Broker {
 impl Producer for Broker {
     async fn publish(
         &self,
-        _cx: &Context,
+        cx: &Context,
         topic: &Topic,
         messages: &[Message],
     ) -> Result<Published, PublishError> {
         self.check_open().map_err(PublishError::not_applied)?;
+        self.hub.check_topic(topic).map_err(PublishError::not_applied)?;
         let messages = self.checked(messages).map_err(PublishError::not_applied)?;
         let count = messages.len() as u64;
-        let appended = self.engine.append(Append::new(topic.clone(), messages)).await?;
-        let cursor = |seq| self.hub.cursor(seq);
-        Ok(Published::new(cursor(appended.first), cursor(appended.last), count))
+        let append = Append::new(topic.clone(), messages).with_deadline(cx.deadline);
+        let Appended { first, last, epochs } = self.engine.append(append).await?;
+        let (first, last) = match epochs {
+            Some((epoch, last_epoch)) => (Cursor::new(epoch, first), Cursor::new(last_epoch, last)),
+            None => (self.hub.cursor(first), self.hub.cursor(last)),
+        };
+        Ok(Published::new(first, last, count))
     }
 }
 
 #[async_trait]
 impl Push for Broker {
     async fn subscribe(&self, _cx: &Context, request: Subscribe) -> Result<Subscription, SubscribeError> {
-        self.check_open()?;
-        let feed = BrokerFeed::attach(&self.hub, &request)?;
-        Ok(Subscription::new(feed, &request))
+        Ok(Subscription::new(self.attach(&request).await?, &request))
     }
 }
 
@@ -167,13 +193,14 @@ impl Push for Broker {
 impl Pull for Broker {
     async fn fetch(&self, cx: &Context, request: Fetch) -> Result<Batch, FetchError> {
         self.check_open()?;
+        self.hub.check_scope(&request.topics)?;
         if request.start == Start::Latest.into() && request.wait.is_zero() {
             return Ok(self.newest());
         }
         let mut subscribe =
             Subscribe::new(request.topics.clone()).from(request.start).on_overflow(request.overflow);
         subscribe.conflate = request.conflate;
-        let mut answer = Answer::new(BrokerFeed::attach(&self.hub, &subscribe)?.in_answers(), &request);
+        let mut answer = Answer::new(self.attach(&subscribe).await?.in_answers(), &request);
         answer.gather(&mut task::Context::from_waker(silent_waker()));
         if !answer.is_worth_sending() && !request.wait.is_zero() {
             let wait = Instant::now() + request.wait.min(Fetch::MAX_WAIT);

@@ -3,16 +3,20 @@
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use pushpull_core::{Epoch, Message, Problem, PublishError, Topic};
+use pushpull_core::{Cursor, CursorStanding, Epoch, Message, Prev, Problem, PublishError, Topic, Topics};
+use tokio::time::Instant;
 
 use crate::hub::{Hub, Ingested};
 
 /// What a broker stores and shares its sequence with.
 ///
 /// # Contract
-/// Seqs are dense and rise. An engine hands every entry of its sequence to the [`Tail`] exactly once, in
-/// order, and answers an append only when the tail has it. A new epoch starts whenever acknowledged events
-/// may have been lost; in doubt it starts one.
+/// Seqs rise. An engine hands every entry of its sequence to the [`Tail`] exactly once, in order, or says what it
+/// cannot hand over ([`Tail::lose_to`]), and answers an append only when the tail has it. A new epoch starts
+/// whenever acknowledged events may have been lost; in doubt it starts one.
+///
+/// Between two entries seqs may be left out, where they are none of this tail's: [`Tail::complete_to`] says how far
+/// it is complete without one.
 #[async_trait]
 pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// A word for people: `memory`, `disk`, ...
@@ -42,6 +46,18 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// What is wrong with it.
     async fn probe(&self) -> Result<(), Problem>;
+
+    /// Judges a cursor that the tail does not know: of another epoch, or ahead of it. It is asked for those alone.
+    ///
+    /// An engine whose tail has all that there is has nothing to add, and leaves this as it is: such a cursor is
+    /// [`CursorStanding::Unknown`]. One that follows somebody else's sequence asks there, since what is ahead of a
+    /// tail need not be ahead of the sequence.
+    ///
+    /// # Errors
+    /// If that cannot be found out now.
+    async fn judge(&self, _cursor: Cursor) -> Result<CursorStanding, Problem> {
+        Ok(CursorStanding::Unknown)
+    }
 }
 
 /// What an engine can do.
@@ -67,12 +83,21 @@ pub struct Append {
     pub topic: Topic,
     /// In order.
     pub messages: Vec<Message>,
+    /// When who publishes stops waiting. Default: never.
+    pub deadline: Option<Instant>,
 }
 
 impl Append {
     /// `messages`, checked, for `topic`.
     pub fn new(topic: Topic, messages: Vec<Message>) -> Self {
-        Self { topic, messages }
+        Self { topic, messages, deadline: None }
+    }
+
+    /// The same, awaited until `deadline`.
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Option<Instant>) -> Self {
+        self.deadline = deadline;
+        self
     }
 }
 
@@ -84,12 +109,19 @@ pub struct Appended {
     pub first: u64,
     /// The last message's seq.
     pub last: u64,
+    /// Their epochs, where the engine was told them; else they follow from the seqs.
+    pub epochs: Option<(Epoch, Epoch)>,
 }
 
 impl Appended {
     /// From `first` to `last`.
     pub fn new(first: u64, last: u64) -> Self {
-        Self { first, last }
+        Self { first, last, epochs: None }
+    }
+
+    /// At the cursors that another broker gave.
+    pub fn at(first: Cursor, last: Cursor) -> Self {
+        Self { first: first.seq(), last: last.seq(), epochs: Some((first.epoch(), last.epoch())) }
     }
 }
 
@@ -105,12 +137,22 @@ pub struct Entry {
     pub topic: Topic,
     /// What the producer handed in.
     pub message: Message,
+    /// What came before it on its topic, where the engine was told so. Default: the tail finds out by itself, which
+    /// is right for an engine that hands over every entry of the topic.
+    pub prev: Option<Prev>,
 }
 
 impl Entry {
     /// An entry at `seq`.
     pub fn new(seq: u64, time_ms: u64, topic: Topic, message: Message) -> Self {
-        Self { seq, time_ms, topic, message }
+        Self { seq, time_ms, topic, message, prev: None }
+    }
+
+    /// The same, after `prev` on its topic. It is evidence: where the tail has not what it names, that is lost.
+    #[must_use]
+    pub fn with_prev(mut self, prev: Prev) -> Self {
+        self.prev = Some(prev);
+        self
     }
 }
 
@@ -124,8 +166,45 @@ impl Tail {
     }
 
     /// Begins `epoch` at `start`: the place after the newest entry kept from before.
+    ///
+    /// If the tail has entries at or beyond `start`, they lie on a branch that was lost: they are dropped, seq falls
+    /// to before `start`, and who had been told more is told that it was rewound.
     pub fn begin(&self, epoch: Epoch, start: u64) {
         self.0.begin(epoch, start);
+    }
+
+    /// Begins another history: all that was before is dropped, and whoever was told anything of it is told a reset.
+    ///
+    /// Entries follow from `floor` on, a place of `epoch`; of what came at or before `lost_to` some may be gone.
+    pub fn restart(&self, epoch: Epoch, floor: u64, lost_to: u64) {
+        self.0.restart(epoch, floor, lost_to);
+    }
+
+    /// Says that every entry up to `seq` was delivered, or told to be lost.
+    pub fn complete_to(&self, seq: u64) {
+        self.0.complete_to(seq);
+    }
+
+    /// Says that entries at or before `seq` which were not delivered yet may be gone, of any topic. To be called
+    /// before entries that lie behind them are delivered.
+    pub fn lose_to(&self, seq: u64) {
+        self.0.lose_to(seq);
+    }
+
+    /// Says that nothing but `topics` will ever be delivered: a broker refuses what they do not cover. It can be said
+    /// once, before the first epoch begins.
+    pub fn limit_to(&self, topics: Topics) {
+        self.0.limit_to(topics);
+    }
+
+    /// The newest place.
+    pub fn place(&self) -> Cursor {
+        self.0.cursor(self.0.head())
+    }
+
+    /// Where `cursor` stands, as far as the tail knows.
+    pub fn judge(&self, cursor: Cursor) -> CursorStanding {
+        self.0.judge(cursor)
     }
 
     /// Delivers `entries`, in order, all at once: no consumer sees some without the others.

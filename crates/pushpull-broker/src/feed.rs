@@ -43,6 +43,8 @@ pub(crate) struct BrokerFeed {
     conflated: u64,
     /// See [`Wish::thin_after`].
     thin_after: Option<u64>,
+    /// The history that the place is of.
+    generation: u64,
 }
 
 #[derive(Debug)]
@@ -57,9 +59,16 @@ enum Stage {
 }
 
 impl BrokerFeed {
-    pub(crate) fn attach(hub: &Arc<Hub>, request: &Subscribe) -> Result<Self, Problem> {
+    /// `verdict` is what the engine says of a cursor that the hub does not know.
+    pub(crate) fn attach(
+        hub: &Arc<Hub>,
+        request: &Subscribe,
+        verdict: CursorStanding,
+    ) -> Result<Self, Problem> {
         hub.expire_now();
         let mut feed = Self {
+            // Before anything else is read, so that a change of history shows.
+            generation: hub.generation(),
             hub: hub.clone(),
             wanted: request.topics.clone(),
             interest: hub.interest(&request.topics),
@@ -74,10 +83,10 @@ impl BrokerFeed {
             thin_after: None,
         };
         match request.start {
-            StartAt::After(cursor) => feed.resume(cursor),
+            StartAt::After(cursor) => feed.resume(cursor, verdict),
             StartAt::Start(Start::Earliest) => feed.begin_earliest(),
             StartAt::Start(start @ (Start::Last | Start::Snapshot)) => {
-                let snapshot = hub.snapshot(&request.topics, start)?;
+                let snapshot = feed.take_picture(start)?;
                 feed.begin_snapshot(snapshot);
             }
             StartAt::Start(_) => {}
@@ -97,20 +106,65 @@ impl BrokerFeed {
         self.told_to = self.peek().lost_to.unwrap_or(0);
     }
 
+    /// A snapshot of one history.
+    fn take_picture(&mut self, start: Start) -> Result<Snapshot, Problem> {
+        loop {
+            self.generation = self.hub.generation();
+            let snapshot = self.hub.snapshot(&self.wanted, start)?;
+            if self.is_of_now() {
+                return Ok(snapshot);
+            }
+        }
+    }
+
     fn begin_snapshot(&mut self, snapshot: Snapshot) {
         let gap = (snapshot.lost_to > 0).then(|| {
-            let zero = self.hub.cursor(0);
-            Gap::new(zero, self.hub.cursor(snapshot.lost_to + 1), zero, GapReason::Evicted)
+            let zero = self.cursor(0);
+            Gap::new(zero, self.cursor(snapshot.lost_to + 1), zero, GapReason::Evicted)
         });
         self.place = snapshot.place;
         self.stage = Stage::Snapshot(snapshot.events.into_iter(), gap);
     }
 
-    fn resume(&mut self, cursor: Cursor) {
-        match self.hub.judge(cursor) {
-            CursorStanding::Good => self.place = cursor.seq(),
-            CursorStanding::Rewound(common) => self.begin_anew(cursor, common, GapReason::Rewound),
+    fn resume(&mut self, cursor: Cursor, verdict: CursorStanding) {
+        let standing = match self.hub.judge(cursor) {
+            CursorStanding::Unknown => verdict,
+            known => known,
+        };
+        match standing {
+            CursorStanding::Good => self.place = cursor.seq().min(self.hub.head()),
+            CursorStanding::Rewound(common) => {
+                self.begin_anew(cursor, common.min(self.hub.head()), GapReason::Rewound);
+            }
             CursorStanding::Unknown => self.begin_anew(cursor, self.hub.floor(), GapReason::Reset),
+        }
+    }
+
+    /// Whether history is still the one that the place is of.
+    fn is_of_now(&self) -> bool {
+        self.hub.generation() == self.generation
+    }
+
+    fn cursor(&self, seq: u64) -> Cursor {
+        self.hub.cursor_in(self.generation, seq)
+    }
+
+    /// Goes over to a history that became another. A snapshot under way stays true of its place, and is told whole.
+    fn turn(&mut self) {
+        if !matches!(self.stage, Stage::Running | Stage::Beginning(_)) {
+            return;
+        }
+        let turn = self.hub.turn(self.generation, self.place);
+        self.generation = turn.generation;
+        self.told_to = self.told_to.min(turn.place);
+        self.thin_after = self.thin_after.map(|after| after.min(turn.place));
+        if let Some(reason) = turn.reason {
+            let came_with = match &self.stage {
+                Stage::Beginning(Some(gap)) => gap.after,
+                _ => turn.was,
+            };
+            self.was_live = false;
+            self.begin_anew(came_with, turn.place, reason);
         }
     }
 
@@ -120,7 +174,7 @@ impl BrokerFeed {
         self.place = place;
         self.told_to = self.peek().lost_to.unwrap_or(0);
         let complete_from = self.told_to.max(place) + 1;
-        let gap = Gap::new(came_with, self.hub.cursor(complete_from), self.hub.cursor(place), reason);
+        let gap = Gap::new(came_with, self.cursor(complete_from), self.cursor(place), reason);
         self.stage = Stage::Beginning(Some(gap));
     }
 
@@ -149,6 +203,9 @@ impl BrokerFeed {
     /// Takes what is there now onto `out`. `None` is the end.
     pub(crate) fn take(&mut self, bounds: Bounds, out: &mut Batch) -> Option<()> {
         out.more = false;
+        if !self.is_of_now() {
+            self.turn();
+        }
         match std::mem::replace(&mut self.stage, Stage::Running) {
             Stage::Beginning(gap) => self.take_beginning(gap, out),
             Stage::Snapshot(events, gap) => {
@@ -181,7 +238,7 @@ impl BrokerFeed {
             }
         }
         if matches!(self.stage, Stage::Running) {
-            out.deliveries.push(Delivery::Place(self.hub.cursor(self.place)));
+            out.deliveries.push(Delivery::Place(self.cursor(self.place)));
         }
     }
 
@@ -208,23 +265,28 @@ impl BrokerFeed {
             out.deliveries.extend(events.next().map(Delivery::Event));
             taken += 1;
         }
-        out.deliveries.push(Delivery::Place(self.hub.cursor(self.place)));
+        out.deliveries.push(Delivery::Place(self.cursor(self.place)));
         out.more = self.hub.has_news(&self.interest, self.place);
     }
 
     fn take_news(&mut self, bounds: Bounds, out: &mut Batch) {
         self.hub.expire_now();
         let head = self.hub.head();
+        let found = self.hub.has_news(&self.interest, self.place).then(|| self.read(bounds));
+        if !self.is_of_now() {
+            // What was read may be of two histories.
+            out.more = true;
+            return;
+        }
         let reason = match std::mem::replace(&mut self.is_fresh, false) {
             true => GapReason::Evicted,
             false => GapReason::Lagged,
         };
-        if !self.hub.has_news(&self.interest, self.place) {
+        let Some(found) = found else {
             self.place = self.place.max(head);
             self.was_live = true;
             return;
-        }
-        let found = self.read(bounds);
+        };
         self.thin_after = found.cut.then(|| self.thin_after.unwrap_or(self.place));
         if let Some(lost_to) = found.lost_to.filter(|lost_to| *lost_to > self.told_to) {
             self.told_to = lost_to;
@@ -247,19 +309,24 @@ impl BrokerFeed {
             self.skip(out);
             return false;
         }
-        let after = self.hub.cursor(self.place);
-        self.tell(Gap::new(after, self.hub.cursor(lost_to + 1), after, reason), out);
+        let after = self.cursor(self.place);
+        self.tell(Gap::new(after, self.cursor(lost_to + 1), after, reason), out);
         matches!(self.stage, Stage::Running)
     }
 
     /// Goes to the newest, and tells it.
     fn skip(&mut self, out: &mut Batch) {
-        let after = self.hub.cursor(self.place);
-        self.place = self.hub.head();
+        let (after, head) = (self.cursor(self.place), self.hub.head());
+        if !self.is_of_now() {
+            // The head may be another history's: what became of the place is told first.
+            out.more = true;
+            return;
+        }
+        self.place = head;
         // What is lost beyond the head already, in the middle of an append, is still to be told.
         self.told_to = self.place;
-        let newest = self.hub.cursor(self.place);
-        self.tell(Gap::new(after, self.hub.cursor(self.place + 1), newest, GapReason::Skipped), out);
+        let newest = self.cursor(self.place);
+        self.tell(Gap::new(after, self.cursor(self.place + 1), newest, GapReason::Skipped), out);
     }
 
     fn tell(&mut self, gap: Gap, out: &mut Batch) {
@@ -305,11 +372,12 @@ impl Feed for BrokerFeed {
         match self.stage {
             Stage::Snapshot(..) | Stage::Beginning(_) => None,
             Stage::Closing(_, cursor) | Stage::Ended(cursor) => cursor,
-            Stage::Running => Some(self.hub.cursor(self.place)),
+            Stage::Running => Some(self.cursor(self.place)),
         }
     }
 
     fn retarget(&mut self, topics: Wanted) -> Result<(), SubscribeError> {
+        self.hub.check_scope(&topics)?;
         let is_new = |entry: &Pattern| !self.wanted.iter().any(|known| known == entry);
         if topics.iter().any(is_new) {
             // What was told, or waived, was of other topics.
@@ -329,6 +397,6 @@ impl Feed for BrokerFeed {
     fn standing(&self) -> Option<Standing> {
         let plain = self.conflate == Conflate::Off && matches!(self.stage, Stage::Running) && self.was_live;
         let signal = plain.then(|| self.interest.single_signal()).flatten()?;
-        Some(Standing::new(signal, self.hub.cursor(self.place)))
+        Some(Standing::new(signal, self.cursor(self.place)))
     }
 }

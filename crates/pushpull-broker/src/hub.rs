@@ -4,19 +4,20 @@ use std::{
     collections::{BTreeMap, VecDeque},
     ops::Bound,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
 use pushpull_core::{
-    Cursor, CursorStanding, EncodingAccount, Epoch, Epochs, Event, EventParts, Pattern, Prev,
+    Cursor, CursorStanding, EncodingAccount, Epoch, Epochs, Event, EventParts, Pattern, Prev, Problem, Topic,
     Topics as Wanted,
 };
 use tokio::time::Instant;
 
 use crate::{
     Entry, Retention,
+    branch::Branches,
     interest::{Interest, Patterns},
     log::{Kept, Log},
     topics::{TopicSlot, TopicState, Topics},
@@ -30,9 +31,15 @@ use crate::{
 pub(crate) struct Hub {
     pub(crate) retention: Retention,
     pub(crate) topics: Arc<Topics>,
-    patterns: Arc<Patterns>,
-    epochs: RwLock<Epochs>,
-    head: AtomicU64,
+    pub(crate) patterns: Arc<Patterns>,
+    pub(crate) epochs: RwLock<Epochs>,
+    pub(crate) head: AtomicU64,
+    /// How often history turned out to be another. It rises before anything else changes, so that a read during
+    /// which it stayed the same was of one history.
+    pub(crate) generation: AtomicU64,
+    has_begun: AtomicBool,
+    /// What is delivered at all; unset: everything.
+    scope: OnceLock<Wanted>,
     published: AtomicU64,
     engine_up: AtomicBool,
     closed: AtomicBool,
@@ -44,15 +51,16 @@ pub(crate) struct Hub {
 #[derive(Debug, Default)]
 pub(crate) struct Ring {
     pub(crate) log: Log,
-    bytes: u64,
-    kept_bytes: u64,
+    pub(crate) branches: Branches,
+    pub(crate) bytes: u64,
+    pub(crate) kept_bytes: u64,
     /// The newest events, by seq: those that keep their encodings. Seqs, since an event that is held here
     /// would outlive its eviction.
-    fresh: VecDeque<u64>,
+    pub(crate) fresh: VecDeque<u64>,
     /// Topics by the seq up to which they lost events.
-    losses: BTreeMap<u64, Arc<TopicSlot>>,
+    pub(crate) losses: BTreeMap<u64, Arc<TopicSlot>>,
     /// Topics with a record, each by the seq of an event of its own, its newest or an older one.
-    records: BTreeMap<u64, Arc<TopicSlot>>,
+    pub(crate) records: BTreeMap<u64, Arc<TopicSlot>>,
 }
 
 /// What was taken, for [`Hub::announce`].
@@ -80,6 +88,9 @@ impl Hub {
             patterns: Arc::default(),
             epochs: RwLock::new(Epochs::new(Epoch::NEVER, 0)),
             head: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
+            has_begun: AtomicBool::new(false),
+            scope: OnceLock::new(),
             published: AtomicU64::new(0),
             engine_up: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -114,11 +125,39 @@ impl Hub {
         Interest::new(wanted, &self.topics, &self.patterns)
     }
 
-    pub(crate) fn begin(&self, epoch: Epoch, start: u64) {
-        let mut epochs = self.epochs.write().unwrap_or_else(PoisonError::into_inner);
-        match epochs.cursor(start).epoch() {
-            Epoch::NEVER => *epochs = Epochs::new(epoch, start),
-            _ => epochs.begin(epoch, start),
+    /// Whether there is a history: before it begins, no place can be told or judged.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_begun(&self) {
+        self.has_begun.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn limit_to(&self, topics: Wanted) {
+        // Said twice, the first holds: what was let in by it stays right.
+        let _ = self.scope.set(topics);
+    }
+
+    /// Checks that `topic` is delivered at all.
+    pub(crate) fn check_topic(&self, topic: &Topic) -> Result<(), Problem> {
+        match self.scope.get() {
+            Some(scope) if !scope.matches(topic) => self.check_scope(&Wanted::only(topic)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that all of `wanted` is delivered at all.
+    pub(crate) fn check_scope(&self, wanted: &Wanted) -> Result<(), Problem> {
+        let Some(scope) = self.scope.get() else { return Ok(()) };
+        let is_covered = |entry: &&Pattern| scope.iter().any(|pattern| pattern.covers(entry));
+        match wanted.iter().find(|entry| !is_covered(entry)) {
+            None => Ok(()),
+            Some(entry) => {
+                let carried: Vec<_> = scope.iter().map(Pattern::as_str).collect();
+                let detail = format!("{} is not carried here, only {}", entry.as_str(), carried.join(", "));
+                Err(Problem::invalid("topic", detail))
+            }
         }
     }
 
@@ -202,6 +241,9 @@ impl Hub {
         now: Instant,
     ) {
         let seq = entry.seq;
+        if let Some(prev) = entry.prev {
+            ring.link(slot, state, prev);
+        }
         let event = self.event(state, entry);
         if state.last_seq == 0 {
             ring.records.insert(seq, slot.clone());
@@ -221,12 +263,13 @@ impl Hub {
     }
 
     fn event(&self, state: &TopicState, entry: Entry) -> Event {
-        let prev = match state.last_seq {
+        let found = || match state.last_seq {
             0 if state.forgotten_to == 0 => Prev::First,
             0 => Prev::Unknown,
             seq => Prev::At(self.cursor(seq)),
         };
-        let Entry { seq, time_ms, topic, message } = entry;
+        let Entry { seq, time_ms, topic, message, prev } = entry;
+        let prev = prev.unwrap_or_else(found);
         let parts = EventParts { topic, cursor: self.cursor(seq), prev, time_ms, message };
         Event::keeping_encodings(parts, self.account.clone())
     }
@@ -354,13 +397,16 @@ impl Ring {
         self.note_loss(slot, state, seq);
     }
 
-    fn note_loss(&mut self, slot: &Arc<TopicSlot>, state: &mut TopicState, seq: u64) {
+    pub(crate) fn note_loss(&mut self, slot: &Arc<TopicSlot>, state: &mut TopicState, seq: u64) {
         self.unnote_loss(slot, state);
         state.lost_to = state.lost_to.max(seq);
+        if let Some((lost_to, _)) = &mut state.certain {
+            *lost_to = seq.max(*lost_to);
+        }
         self.losses.insert(state.lost_to, slot.clone());
     }
 
-    fn unnote_loss(&mut self, slot: &Arc<TopicSlot>, state: &TopicState) {
+    pub(crate) fn unnote_loss(&mut self, slot: &Arc<TopicSlot>, state: &TopicState) {
         if self.losses.get(&state.lost_to).is_some_and(|known| Arc::ptr_eq(known, slot)) {
             self.losses.remove(&state.lost_to);
         }

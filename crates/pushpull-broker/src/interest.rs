@@ -81,6 +81,15 @@ impl Patterns {
         }
     }
 
+    /// Lets `change` the place up to which records may have been dropped, of every pattern.
+    pub(crate) fn forget_all(&self, change: impl Fn(u64) -> u64) {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.all(|watched| {
+            let post = &watched.post.forgotten_to;
+            post.store(change(post.load(Ordering::SeqCst)), Ordering::SeqCst);
+        });
+    }
+
     /// Raises the signals of the patterns that match `topic`. Call it after the head was raised.
     pub(crate) fn raise(&self, topic: &Topic, watchers: &Watchers) {
         fence(Ordering::SeqCst);

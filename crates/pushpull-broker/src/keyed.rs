@@ -45,6 +45,23 @@ impl Keyed {
         0
     }
 
+    /// Goes back to how it was at `common`: `retained` are the topic's retained events up to there, and those up to
+    /// `evicted_to` are not. What a key was before a change behind `common` is known only if it is retained.
+    pub(crate) fn rewind<'a>(
+        &mut self,
+        common: u64,
+        retained: impl Iterator<Item = &'a Event>,
+        evicted_to: u64,
+        limit: usize,
+    ) {
+        self.newest.retain(|_, event| event.cursor().seq() <= common);
+        self.lost_to = self.lost_to.min(common).max(evicted_to);
+        retained.for_each(|event| _ = self.take(event, limit));
+        let mut order: Vec<_> = self.newest.iter().map(|(key, e)| (e.cursor().seq(), key.clone())).collect();
+        order.sort_unstable_by_key(|(seq, _)| *seq);
+        self.order = order.into();
+    }
+
     /// The newest event of each key, in no order.
     pub(crate) fn events(&self) -> impl Iterator<Item = &Event> {
         self.newest.values()

@@ -20,6 +20,7 @@
 //! ```
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod branch;
 mod broker;
 mod config;
 mod conflate;

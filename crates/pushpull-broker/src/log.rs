@@ -67,6 +67,15 @@ impl Log {
         }
     }
 
+    /// Takes out the entries after `seq`, newest first.
+    pub(crate) fn cut(&mut self, seq: u64) {
+        while self.places.back().is_some_and(|place| place.seq > seq || place.entry.is_none()) {
+            if let Some(Place { entry: None, .. }) = self.places.pop_back() {
+                self.holes -= 1;
+            }
+        }
+    }
+
     /// The entries after `seq`, in order.
     pub(crate) fn after(&self, seq: u64) -> impl Iterator<Item = (u64, &Kept)> {
         let start = self.places.partition_point(|place| place.seq <= seq);

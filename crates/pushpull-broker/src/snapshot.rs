@@ -52,8 +52,9 @@ impl Hub {
 impl Snapshot {
     fn take(&mut self, slot: &TopicSlot, start: Start) {
         let state = slot.lock();
-        // A newest event is known for certain; of the keys of a record that was dropped nobody knows.
-        if start == Start::Snapshot || state.newest.is_none() {
+        // An event behind all that nobody knows of is the newest for certain; of keys that holds for none.
+        let is_newest = |event: &Event| event.cursor().seq() > state.forgotten_to;
+        if start == Start::Snapshot || !state.newest.as_ref().is_some_and(is_newest) {
             self.lost_to = self.lost_to.max(state.forgotten_to);
         }
         if start == Start::Last {

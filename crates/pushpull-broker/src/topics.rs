@@ -37,6 +37,9 @@ pub(crate) struct TopicState {
     pub(crate) forgotten_to: u64,
     pub(crate) newest: Option<Event>,
     pub(crate) keyed: Keyed,
+    /// `lost_to` and `forgotten_to` as they were before a loss was told of which nobody knows whether it was this
+    /// topic's: the topic's next event shows it.
+    pub(crate) certain: Option<(u64, u64)>,
     /// Taken off the map: whoever still holds it looks the topic up again.
     pub(crate) removed: bool,
 }
@@ -145,12 +148,20 @@ impl Topics {
         }
     }
 
+    /// Every topic's slot.
+    pub(crate) fn all(&self) -> Vec<Arc<TopicSlot>> {
+        let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
+        map.values().cloned().collect()
+    }
+
     /// Raises every topic's signal.
     pub(crate) fn raise_all(&self) {
-        let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
-        let slots: Vec<_> = map.values().cloned().collect();
-        drop(map);
-        slots.iter().for_each(|slot| slot.signal.raise());
+        self.all().iter().for_each(|slot| slot.signal.raise());
+    }
+
+    /// Below `seq` nothing is known of a topic that is not on the map, and no more than that: history is another.
+    pub(crate) fn forget_exactly_to(&self, seq: u64) {
+        self.forgotten_to.store(seq, Ordering::SeqCst);
     }
 }
 

@@ -1,0 +1,305 @@
+//! Branches: a running hub whose history turns out to be another, and losses that its engine was told of.
+//!
+//! Nothing here is on the way of an event; but [`Ring::link`], which only an engine asks for that says what came before.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, PoisonError, atomic::Ordering},
+};
+
+use pushpull_core::{Cursor, Epoch, Epochs, GapReason, Prev};
+
+use crate::{
+    hub::{Hub, Ring},
+    topics::{TopicSlot, TopicState},
+};
+
+/// Most epochs kept; beyond it the oldest is unknown.
+const EPOCHS: usize = 1024;
+
+/// Most branches of which consumers that have not looked since are told exactly what became of their place.
+const BRANCHES: usize = 64;
+
+/// The epochs there are, and those there were before each change of history.
+#[derive(Debug, Default)]
+pub(crate) struct Branches {
+    starts: Vec<(Epoch, u64)>,
+    left: VecDeque<Branch>,
+}
+
+/// A history that was left.
+#[derive(Debug)]
+struct Branch {
+    epochs: Epochs,
+    reason: GapReason,
+    /// The last place that is still one, or the place from which another history begins.
+    common: u64,
+}
+
+/// What became of a place.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Turn {
+    /// What it was called.
+    pub(crate) was: Cursor,
+    /// The place to go on from.
+    pub(crate) place: u64,
+    /// Why it is another; `None` if it is not.
+    pub(crate) reason: Option<GapReason>,
+    pub(crate) generation: u64,
+}
+
+impl Branches {
+    fn epochs(&self) -> Epochs {
+        let mut starts = self.starts.iter();
+        let (first, start) = starts.next().copied().unwrap_or((Epoch::NEVER, 0));
+        let mut epochs = Epochs::new(first, start);
+        starts.for_each(|(epoch, start)| epochs.begin(*epoch, *start));
+        epochs
+    }
+
+    fn push(&mut self, epoch: Epoch, start: u64) {
+        if self.starts.len() == EPOCHS {
+            self.starts.remove(0);
+        }
+        self.starts.push((epoch, start));
+    }
+
+    fn leave(&mut self, reason: GapReason, common: u64) {
+        if self.left.len() == BRANCHES {
+            self.left.pop_front();
+        }
+        self.left.push_back(Branch { epochs: self.epochs(), reason, common });
+    }
+
+    /// The branches left since `generation`, of `now`; `None` if that is too long ago.
+    fn since(&self, generation: u64, now: u64) -> Option<impl Iterator<Item = &Branch>> {
+        let left = usize::try_from(now - generation).unwrap_or(usize::MAX);
+        let skip = self.left.len().checked_sub(left)?;
+        Some(self.left.range(skip..))
+    }
+}
+
+impl Hub {
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The cursor of a place of the history of `generation`.
+    pub(crate) fn cursor_in(&self, generation: u64, seq: u64) -> Cursor {
+        let cursor = self.cursor(seq);
+        match self.generation() == generation {
+            true => cursor,
+            false => self.turn(generation, seq).was,
+        }
+    }
+
+    /// What became of `place` since `generation`.
+    pub(crate) fn turn(&self, generation: u64, place: u64) -> Turn {
+        let ring = self.ring();
+        let now = self.generation();
+        let Some(mut since) = ring.branches.since(generation, now).map(Iterator::peekable) else {
+            let (was, place) = (Cursor::UNKNOWN, ring.log.oldest().map_or(self.head(), |(seq, ..)| seq - 1));
+            return Turn { was, place, reason: Some(GapReason::Reset), generation: now };
+        };
+        let was = since.peek().map_or_else(|| self.cursor(place), |branch| branch.epochs.cursor(place));
+        let mut turn = Turn { was, place, reason: None, generation: now };
+        for Branch { reason, common, .. } in since {
+            if *reason == GapReason::Reset || *common < turn.place {
+                turn.place = *common;
+                turn.reason = turn.reason.filter(|known| *known == GapReason::Reset).or(Some(*reason));
+            }
+        }
+        turn
+    }
+
+    pub(crate) fn begin(&self, epoch: Epoch, start: u64) {
+        let mut ring = self.ring();
+        if self.has_begun() && start <= self.head() {
+            self.rewind(&mut ring, start.saturating_sub(1));
+        }
+        ring.branches.push(epoch, start);
+        self.publish_epochs(&ring);
+        self.set_begun();
+        drop(ring);
+        self.raise_all();
+    }
+
+    pub(crate) fn restart(&self, epoch: Epoch, floor: u64, lost_to: u64) {
+        let mut ring = self.ring();
+        let lost_to = lost_to.max(floor);
+        if self.has_begun() {
+            self.leave(&mut ring, GapReason::Reset, floor);
+        }
+        self.topics.forget_exactly_to(lost_to);
+        self.patterns.forget_all(|_| lost_to);
+        ring.clear();
+        for slot in self.topics.all() {
+            slot.lock().restart(lost_to);
+            slot.newest_seq.store(lost_to, Ordering::Release);
+            self.topics.remove_idle(&slot);
+        }
+        ring.branches.starts.clear();
+        ring.branches.push(epoch, floor);
+        self.publish_epochs(&ring);
+        self.head.store(floor, Ordering::Release);
+        self.set_begun();
+        drop(ring);
+        self.raise_all();
+    }
+
+    pub(crate) fn complete_to(&self, seq: u64) {
+        let _ring = self.ring();
+        self.head.fetch_max(seq, Ordering::AcqRel);
+    }
+
+    pub(crate) fn lose_to(&self, seq: u64) {
+        let mut ring = self.ring();
+        self.topics.forget_to(seq);
+        self.patterns.forget_all(|known| known.max(seq));
+        for slot in self.topics.all() {
+            let mut state = slot.lock();
+            if state.lost_to < seq {
+                ring.unnote_loss(&slot, &state);
+                state.lose_to(seq);
+                slot.newest_seq.fetch_max(seq, Ordering::AcqRel);
+            }
+        }
+        drop(ring);
+        self.raise_all();
+    }
+
+    fn raise_all(&self) {
+        self.topics.raise_all();
+        self.patterns.raise_all();
+    }
+
+    fn publish_epochs(&self, ring: &Ring) {
+        *self.epochs.write().unwrap_or_else(PoisonError::into_inner) = ring.branches.epochs();
+    }
+
+    fn leave(&self, ring: &mut Ring, reason: GapReason, common: u64) {
+        ring.branches.leave(reason, common);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Drops all that lies behind `common`.
+    fn rewind(&self, ring: &mut Ring, common: u64) {
+        self.leave(ring, GapReason::Rewound, common);
+        ring.branches.starts.retain(|(_, start)| *start <= common);
+        let slots = self.topics.all();
+        // What was lost of the branch that is left, is lost no more; of what lies before it nothing more is known.
+        let clipped = slots.iter().any(|slot| slot.lock().lost_to > common);
+        let known = self.topics.forgotten_to().min(common);
+        self.topics.forget_exactly_to(if clipped { common } else { known });
+        self.patterns.forget_all(|known| if clipped { common } else { known.min(common) });
+        ring.records.clear();
+        ring.losses.clear();
+        for slot in slots {
+            self.rewind_topic(ring, &slot, common, clipped);
+            self.topics.remove_idle(&slot);
+        }
+        ring.log.cut(common);
+        ring.fresh.retain(|seq| *seq <= common);
+        self.head.store(common, Ordering::Release);
+    }
+
+    fn rewind_topic(&self, ring: &mut Ring, slot: &Arc<TopicSlot>, common: u64, clipped: bool) {
+        let mut state = slot.lock();
+        let (bytes, kept_bytes) = (state.bytes, state.kept_bytes());
+        state.rewind(common, self.retention.keys);
+        ring.bytes = ring.bytes + state.bytes - bytes;
+        ring.kept_bytes = ring.kept_bytes + state.kept_bytes() - kept_bytes;
+        match state.last_seq {
+            // Its record is dropped, and with it what it said of losses.
+            0 if state.lost_to > 0 => {
+                self.topics.forget_to(state.lost_to);
+                self.patterns.forget_to(state.lost_to, &slot.topic, &slot.watchers);
+            }
+            0 => {}
+            seq => {
+                ring.records.insert(seq, slot.clone());
+                let lost_to = state.lost_to;
+                if lost_to > 0 && !(clipped && lost_to == common) {
+                    ring.note_loss(slot, &mut state, lost_to);
+                }
+            }
+        }
+        slot.newest_seq.store(state.last_seq.max(state.lost_to), Ordering::Release);
+    }
+}
+
+impl Ring {
+    /// Drops everything.
+    fn clear(&mut self) {
+        self.log.after(0).for_each(|(_, kept)| kept.event.forget_encodings());
+        *self = Self { branches: std::mem::take(&mut self.branches), ..Self::default() };
+    }
+
+    /// Takes `prev`, which came with an event, as evidence of what its topic lost.
+    pub(crate) fn link(&mut self, slot: &Arc<TopicSlot>, state: &mut TopicState, prev: Prev) {
+        let before = match prev {
+            Prev::First => 0,
+            Prev::At(cursor) => cursor.seq(),
+            Prev::Unknown => return,
+        };
+        let has_record = state.last_seq > 0;
+        if has_record && before <= state.last_seq && state.certain.is_none() {
+            return;
+        }
+        self.unnote_loss(slot, state);
+        if let Some((lost_to, forgotten_to)) = state.certain.take() {
+            (state.lost_to, state.forgotten_to) = (lost_to, forgotten_to);
+        }
+        if !has_record {
+            (state.lost_to, state.forgotten_to) = (before, before);
+        } else if before > state.last_seq {
+            (state.lost_to, state.forgotten_to) = (before.max(state.lost_to), before);
+        }
+        if state.lost_to > 0 {
+            let lost_to = state.lost_to;
+            self.note_loss(slot, state, lost_to);
+        }
+    }
+}
+
+impl TopicState {
+    fn restart(&mut self, lost_to: u64) {
+        self.list.iter().for_each(|(_, event)| event.forget_encodings());
+        *self = Self { removed: self.removed, lost_to, forgotten_to: lost_to, ..Self::default() };
+    }
+
+    /// Notes a loss up to `seq` of which nobody knows whether it is this topic's.
+    fn lose_to(&mut self, seq: u64) {
+        if self.last_seq > 0 {
+            self.certain.get_or_insert((self.lost_to, self.forgotten_to));
+        }
+        (self.lost_to, self.forgotten_to) = (seq, seq);
+    }
+
+    /// Goes back to how it was at `common`.
+    fn rewind(&mut self, common: u64, keys: usize) {
+        self.lost_to = self.lost_to.min(common);
+        self.forgotten_to = self.forgotten_to.min(common);
+        self.certain = self.certain.map(|(lost, forgotten)| (lost.min(common), forgotten.min(common)));
+        if self.last_seq <= common {
+            return;
+        }
+        while let Some((_, event)) = self.list.pop_back_if(|(seq, _)| *seq > common) {
+            event.forget_encodings();
+            self.bytes -= event.weight() as u64;
+        }
+        let Some((seq, newest)) = self.list.back().cloned() else {
+            // It is the newest event of none that is retained, so nothing is known for certain.
+            *self = Self {
+                removed: self.removed,
+                lost_to: self.lost_to,
+                forgotten_to: self.lost_to,
+                ..Self::default()
+            };
+            return;
+        };
+        self.last_seq = seq;
+        self.newest = Some(newest);
+        self.keyed.rewind(common, self.list.iter().map(|(_, event)| event), self.lost_to, keys);
+    }
+}
