@@ -1,9 +1,11 @@
-//! This machine, live: its CPU, memory, load, disks and network, published once and shown in a browser by four
-//! transports side by side. Cut one there and see it go on from its cursor.
+//! This machine, live: its CPU, memory, load, disks and network, published once and shown in a browser by five
+//! transports side by side: the browser's own four, and gRPC by a Rust client that hands on what it gets. Cut one there
+//! and see it go on from its cursor.
 //!
 //!     cargo run --release --example dashboard
 //!     curl -N 'http://127.0.0.1:8080/sse?topic=host.*&start=snapshot'
 
+mod grpc;
 mod page;
 mod sample;
 
@@ -16,13 +18,14 @@ use std::{
 };
 
 use clap::Parser;
-use pushpull::{Broker, Context, Producer, Server};
+use pushpull::{Backend, Broker, Context, Producer, Server};
 use pushpull_examples::{address, end, not_bound, stopped};
 use tokio::{
     task::spawn_blocking,
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
+use grpc::OverGrpc;
 use sample::Sampler;
 
 /// Time between two samples.
@@ -43,12 +46,15 @@ async fn main() -> ExitCode {
 async fn run() -> Result<(), Box<dyn Error>> {
     let flags = Flags::parse();
     let broker = Broker::memory();
+    let grpc = OverGrpc::default();
+    let (handed_on, drain) = pushpull::service(Backend::new().with_push(grpc.clone()));
     let server = Server::new(broker.clone())
-        .with_fallback(page::router())
+        .with_fallback(page::router().nest_service("/over-grpc", handed_on))
         .with_drain(Duration::from_secs(5))
         .bind(flags.listen)
         .await
         .map_err(not_bound(flags.listen))?;
+    grpc.of(&server).await?;
     let signalled = stopped()?;
     writeln!(io::stdout(), "listening on {}", server.url())?;
     let mut published = Ok(());
@@ -57,6 +63,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
             () = signalled => {}
             ended = publish(&broker) => published = ended,
         }
+        // What is mounted has an end of its own.
+        drain.begin();
     };
     server.serve_until(stopped).await;
     published.map_err(|error| format!("no longer publishing: {error}").into())

@@ -1,4 +1,4 @@
-//! The dashboard: four transports side by side, each cut and resumed.
+//! The dashboard: five transports side by side, each cut and resumed.
 
 use std::{
     path::Path,
@@ -7,9 +7,13 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{browser::Browser, http::json, program::Program};
+use crate::{
+    browser::Browser,
+    http::{Request, json},
+    program::Program,
+};
 
-const PANELS: [&str; 4] = ["ws", "sse", "longpoll", "poll"];
+const PANELS: [&str; 5] = ["ws", "sse", "longpoll", "poll", "grpc"];
 const STATE: &str = "window.pushpull.panels";
 /// What a panel says once the server's history is another.
 const ANEW: &str = r"^The history began anew \(reset\): what came before cannot be known\.( Since then caught up \d+ in \d+ ms\.)?$";
@@ -35,6 +39,37 @@ fn every_transport_is_cut_and_goes_on_with_nothing_lost_and_nothing_twice() {
     assert_eq!(browser.read("document.querySelectorAll('.fault').length"), 0);
     assert_eq!(browser.log(), json!([]), "the console is clean");
     assert!(dashboard.terminate().success());
+}
+
+/// What no browser speaks is spoken for it: the panel's button opens and ends a gRPC stream.
+#[test]
+fn behind_the_fifth_panel_stands_a_stream_over_grpc() {
+    let Some(browser) = Browser::start() else { return };
+    let dashboard = Program::start("dashboard", &["--listen", "127.0.0.1:0"]);
+    let url = dashboard.url();
+    browser.go(&url);
+    moves(&browser, "ws");
+    moves(&browser, "grpc");
+    assert_eq!(grpc_streams(&url), 1);
+    browser.click("#grpc button");
+    let ahead = number(&browser.read(&format!("{STATE}.ws.events"))) + 10.0;
+    browser.until(&format!("{STATE}.ws.events >= {ahead}"), STATE);
+    assert_eq!(grpc_streams(&url), 0);
+    browser.click("#grpc button");
+    browser.until(&format!("{STATE}.grpc.caughtUp"), STATE);
+    assert_eq!(grpc_streams(&url), 1);
+    assert!(dashboard.terminate().success());
+}
+
+/// How many the server itself counts.
+fn grpc_streams(url: &str) -> u64 {
+    let url = format!("{url}/metrics");
+    let request = Request { method: "GET", url: &url, content_type: "text/plain", body: "" };
+    let answer = request.send().expect("the server answers");
+    let page = String::from_utf8(answer.body).expect("it is text");
+    let mut lines =
+        page.lines().filter_map(|line| line.strip_prefix("pushpull_connections{transport=\"grpc\"} "));
+    lines.next().expect("it counts them").parse().expect("it is a number")
 }
 
 /// The server's history is gone with it: every panel is told so, once, and goes on.
@@ -70,7 +105,7 @@ fn every_transport_is_told_that_the_server_began_anew() {
     }
     let header =
         "['lost-label', 'repeated-label', 'gaps'].map((id) => document.getElementById(id).textContent)";
-    assert_eq!(browser.read(header), json!(["lost since then", "repeated since then", "4"]));
+    assert_eq!(browser.read(header), json!(["lost since then", "repeated since then", "5"]));
     let told = "['anew', 'claim'].map((id) => document.getElementById(id).checkVisibility())";
     assert_eq!(browser.read(told), json!([true, false]));
     assert!(dashboard.terminate().success());
@@ -184,7 +219,7 @@ fn cut_and_resume(browser: &Browser, panel: &str) {
     let cut = browser.read(&now);
     assert_eq!(cut["state"], "cut", "{panel}");
     // The others are not disturbed, and it gets nothing: it lags behind by what they get meanwhile.
-    let other = PANELS.iter().find(|other| **other != panel).expect("there are four");
+    let other = PANELS.iter().find(|other| **other != panel).expect("there are five");
     let ahead = number(&browser.read(&format!("{STATE}.{other}.events"))) + 10.0;
     browser.until(&format!("{STATE}.{other}.events >= {ahead}"), STATE);
     let still = browser.read(&now);

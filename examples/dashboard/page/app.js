@@ -1,14 +1,15 @@
-// The page: four panels over the same events, the machine's figures, and what all of it adds up to.
+// The page: five panels over the same events, the machine's figures, and what all of it adds up to.
 
 import { Panel } from "./panel.js";
 import { Ledger, seqOf } from "./proof.js";
-import { eventSource, longPoll, poll, webSocket } from "./transports.js";
+import { eventSource, grpc, longPoll, poll, webSocket } from "./transports.js";
 
 const TRANSPORTS = [
   { id: "ws", name: "WebSocket", kind: "push", how: "one socket, both ways", open: webSocket },
   { id: "sse", name: "EventSource", kind: "push", how: "one endless answer", open: eventSource },
   { id: "longpoll", name: "Long polling", kind: "pull", how: "an answer when there is news", open: longPoll },
   { id: "poll", name: "Polling", kind: "pull", how: "asked once a second", open: poll },
+  { id: "grpc", name: "gRPC", kind: "push", how: "by a Rust client that hands it on", open: grpc },
 ];
 const FRAME = 66;
 const FIGURES = 250;

@@ -1,4 +1,4 @@
-// Four ways to carry the same events: each function opens one at a place, tells `sink` what it brings, and returns
+// Five ways to carry the same events: each function opens one at a place, tells `sink` what it brings, and returns
 // what closes it. The query, the events and the cursor are the same; only the path differs.
 //
 // sink.opened()            the link is up
@@ -24,13 +24,18 @@ function take(item, sink) {
   else sink.event(item);
 }
 
-export function webSocket(place, sink) {
-  const url = new URL(`/ws?${query(place)}`, location.href);
+export const webSocket = (place, sink) => socket("/ws", place, sink);
+
+/** What no browser speaks: behind this socket stands a gRPC subscription of its own, which ends with it. */
+export const grpc = (place, sink) => socket("/over-grpc/ws", place, sink);
+
+function socket(path, place, sink) {
+  const url = new URL(`${path}?${query(place)}`, location.href);
   url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
-  const socket = new WebSocket(url, "pushpull.v1.json");
+  const link = new WebSocket(url, "pushpull.v1.json");
   let delay;
-  socket.onopen = () => sink.opened();
-  socket.onmessage = ({ data }) => {
+  link.onopen = () => sink.opened();
+  link.onmessage = ({ data }) => {
     for (const frame of [JSON.parse(data)].flat()) {
       const control = frame.heartbeat ?? frame.ok ?? frame.goaway;
       delay = frame.goaway?.retry ?? delay;
@@ -38,11 +43,11 @@ export function webSocket(place, sink) {
       if (!control) take(frame, sink);
     }
   };
-  socket.onclose = ({ code, reason }) => {
+  link.onclose = ({ code, reason }) => {
     const advised = /\bretry=(\d+)/.exec(reason)?.[1];
     sink.ended(code === ABNORMAL ? "broke" : `was closed with ${code}`, advised ? Number(advised) : delay);
   };
-  return () => socket.close();
+  return () => link.close();
 }
 
 export function eventSource(place, sink) {
