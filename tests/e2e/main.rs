@@ -5,5 +5,6 @@ mod chat;
 mod dashboard;
 mod examples;
 mod http;
+mod markets;
 mod program;
 mod refusals;

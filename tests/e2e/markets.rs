@@ -1,0 +1,213 @@
+//! Load under control: the sensors of `iot`, which are asked, and the market of `ticker`, which is thinned out.
+
+use std::{net::TcpListener, process::Command};
+
+use serde_json::{Value, json};
+
+use crate::{
+    browser::Browser,
+    program::{Program, built, run},
+};
+
+const NOW: &str = "window.pushpull.now";
+
+/// What a line of `iot` tells.
+struct Poll {
+    sensors: u64,
+    silent: u64,
+    published: u64,
+    received: u64,
+    spared: u64,
+}
+
+impl Poll {
+    /// Its sentence is the one that is documented, to the letter.
+    fn next(iot: &Program) -> Self {
+        let line = iot.line();
+        let all = numbers(&line);
+        let [sensors, silent, whole, tenth, published, received, spared] = all[..] else {
+            panic!("seven numbers are wanted: {line}");
+        };
+        assert_eq!(
+            line,
+            format!(
+                "{sensors} sensors, {silent} silent, {whole}.{tenth} °C: \
+                 published {published}, received {received}, spared {spared}"
+            )
+        );
+        Self { sensors, silent, published, received, spared }
+    }
+
+    /// A poll brings each sensor once at most, and what it did not bring is counted.
+    fn holds(&self, sensors: u64) {
+        assert!(self.sensors <= sensors && self.silent <= self.sensors, "{} sensors", self.sensors);
+        assert!(self.received <= sensors, "{} received", self.received);
+        assert_eq!(self.spared, self.published - self.received);
+    }
+}
+
+/// All in one process: forty sensors that read fifty times a second are asked twice a second.
+#[test]
+fn iot_asks_for_the_newest_of_each_sensor_and_says_what_it_was_spared() {
+    let flags = ["--listen", "127.0.0.1:0", "--sensors", "40", "--period", "0.02", "--every", "0.5"];
+    let iot = Program::start("iot", &flags);
+    assert!(iot.url().starts_with("http://127.0.0.1:"));
+    let (mut received, mut spared) = (0, 0);
+    loop {
+        let poll = Poll::next(&iot);
+        poll.holds(40);
+        received += poll.received;
+        spared += poll.spared;
+        if poll.sensors == 40 && poll.silent > 0 && spared > 4 * received {
+            break;
+        }
+    }
+    assert!(iot.terminate().success());
+}
+
+/// Apart, with the hub between them: who watches begins with what there is.
+#[test]
+fn iot_pushes_to_any_server_and_watches_any() {
+    let hub = Program::start("hub", &["--listen", "127.0.0.1:0"]);
+    let url = hub.url();
+    let gateway = Program::start("iot", &["gateway", &url, "--sensors", "30", "--period", "0.05"]);
+    let mut watch = Program::start("iot", &["watch", &url, "--every", "0.2"]);
+    while Poll::next(&watch).sensors < 30 {}
+    // Every gateway is gone: what is known of its sensors stays, and nothing more comes.
+    assert!(gateway.terminate().success());
+    let mut last = Poll::next(&watch);
+    while last.received > 0 {
+        last.holds(30);
+        last = Poll::next(&watch);
+    }
+    assert_eq!((last.sensors, last.published, last.spared), (30, 0, 0));
+    assert!(watch.terminate().success());
+    // Who comes now gets each sensor that is not silent, once: that is the snapshot.
+    watch = Program::start("iot", &["watch", &url]);
+    let first = Poll::next(&watch);
+    assert_eq!((first.sensors, first.received), (30 - last.silent, 30 - last.silent));
+    assert_eq!((first.silent, first.spared), (0, 0));
+    assert!(watch.terminate().success());
+}
+
+/// A gateway outlives its server, and tells its going and its coming once.
+#[test]
+fn iot_goes_on_when_the_server_is_back() {
+    let path = built("iot").expect("example `iot` is built: cargo build --workspace --examples");
+    let address = nobody();
+    let url = format!("http://{address}");
+    let both = ["-c", r#"exec "$0" "$@" 2>&1"#];
+    let mut command = Command::new("sh");
+    let gateway = Program::spawn(command.args(both).arg(path).args(["gateway", &url, "--period", "0.01"]));
+    let line = gateway.line();
+    assert!(
+        line.starts_with("could not publish: unavailable: the server cannot be reached: ")
+            && line.ends_with("; trying on"),
+        "{line}"
+    );
+    let hub = Program::start("hub", &["--listen", &address]);
+    assert_eq!(hub.url(), url);
+    assert_eq!(gateway.line(), "the server is back");
+    assert!(gateway.terminate().success());
+}
+
+/// Each client at its own rate: the one is spared what the other gets.
+#[test]
+fn ticker_sends_each_client_what_it_asked_for() {
+    let ticker = Program::start("ticker", &["--listen", "127.0.0.1:0", "--updates", "2000"]);
+    let url = ticker.url();
+    let slow = Program::start("ticker", &["watch", &url, "--rate", "0.5"]);
+    let fast = Program::start("ticker", &["watch", &url]);
+    let (mut of_slow, mut of_fast) = ((0, 0), (0, 0));
+    while of_slow.1 < 4000 {
+        add(&mut of_slow, &slow);
+        add(&mut of_fast, &fast);
+    }
+    // Two flushes and the snapshot have come at least; each is of 200 symbols at most.
+    assert!(of_slow.0 >= 300, "{of_slow:?}");
+    assert!(of_slow.1 > 4 * of_slow.0, "{of_slow:?}");
+    assert!(of_fast.0 > 4 * of_slow.0, "{of_fast:?} against {of_slow:?}");
+    assert!(slow.terminate().success());
+    assert!(fast.terminate().success());
+    assert!(ticker.terminate().success());
+}
+
+/// Received and spared, as the next line tells them.
+fn add(sum: &mut (u64, u64), watch: &Program) {
+    let line = watch.line();
+    let all = numbers(&line);
+    assert!(
+        line.starts_with(&format!("200 symbols, received {}, spared {} ({} %)", all[1], all[2], all[3])),
+        "{line}"
+    );
+    *sum = (sum.0 + all[1], sum.1 + all[2]);
+}
+
+#[test]
+fn the_page_of_the_ticker_is_spared_what_its_slider_says() {
+    let Some(browser) = Browser::start() else { return };
+    let ticker = Program::start("ticker", &["--listen", "127.0.0.1:0", "--updates", "2000"]);
+    browser.go(&ticker.url());
+    browser.resize(1280, 800);
+    browser.until(&format!("{NOW}.state === 'live' && {NOW}.symbols === 200 && {NOW}.spared > 1000"), NOW);
+    assert_eq!(browser.read("document.querySelectorAll('#board > div').length"), 200);
+    let fast = share(&browser, "document.getElementById('rate').value = 8");
+    let slow = share(&browser, "document.getElementById('rate').value = 1");
+    assert!(fast > 0.8 && slow < 0.3, "received of what was published: {fast} as it comes, {slow} every 2 s");
+    let now = browser.read(NOW);
+    assert_eq!((&now["missed"], &now["rate"]), (&json!(0), &json!(0.5)), "{now:#}");
+    let bottom = "document.querySelector('footer').getBoundingClientRect().bottom";
+    assert!(browser.read(bottom).as_f64() <= Some(800.0), "all of it is seen without scrolling");
+    assert_eq!(browser.log(), json!([]), "the console is clean");
+    assert!(ticker.terminate().success());
+}
+
+/// The page goes on from its place at another rate; the part of what is published that it then gets.
+fn share(browser: &Browser, moved: &str) -> f64 {
+    let slide = "document.getElementById('rate').dispatchEvent(new Event('change'))";
+    // What is under way on the old connection is nobody's.
+    let before = browser.read(&format!("({moved}, {slide}, {NOW})"));
+    let count = |now: &Value, what: &str| now[what].as_f64().unwrap_or_else(|| panic!("no {what}: {now}"));
+    let all = count(&before, "received") + count(&before, "spared");
+    browser.until(&format!("{NOW}.received + {NOW}.spared > {all} + 8000"), NOW);
+    let after = browser.read(NOW);
+    let received = count(&after, "received") - count(&before, "received");
+    received / (count(&after, "received") + count(&after, "spared") - all)
+}
+
+/// What cannot be is said in a sentence.
+#[test]
+fn both_refuse_in_words() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("it is bound").to_string();
+    for name in ["iot", "ticker"] {
+        let (status, said) = run(name, &["--listen", &address]);
+        let (begin, end) =
+            (format!("error: cannot listen on {address}: "), "; use --listen for another address");
+        assert_eq!(status, Some(1), "{name}: {said}");
+        assert!(said.starts_with(&begin) && said.ends_with(end), "{name}: {said}");
+        let (status, said) = run(name, &["watch", "127.0.0.1:8080"]);
+        assert_eq!(status, Some(1), "{name}: {said}");
+        assert!(said.starts_with("error: ") && said.contains("127.0.0.1:8080"), "{name}: {said}");
+    }
+    for (flags, words) in [
+        (["watch", "http://127.0.0.1:9", "--rate", "0"], "'--rate <RATE>': not a number from 0.1 to 1000"),
+        (["watch", "http://127.0.0.1:9", "--rate", "x"], "'--rate <RATE>': not a number from 0.1 to 1000"),
+    ] {
+        let (status, said) = run("ticker", &flags);
+        assert_eq!(status, Some(2), "{said}");
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+/// An address that nobody listens on.
+fn nobody() -> String {
+    let bound = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    bound.local_addr().expect("it is bound").to_string()
+}
+
+/// The runs of digits of `line`.
+fn numbers(line: &str) -> Vec<u64> {
+    let digits = line.split(|one: char| !one.is_ascii_digit()).filter(|run| !run.is_empty());
+    digits.map(|run| run.parse().expect("digits are a number")).collect()
+}
