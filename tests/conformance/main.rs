@@ -1,6 +1,8 @@
 //! Every promise on every transport, and from every transport to every other.
 
 mod hand_over;
+mod hooks;
+mod skips;
 
 use pushpull_broker::Retention;
 use pushpull_tests::{Transport, TransportHarness, World};
@@ -41,4 +43,7 @@ transports! {
     longpoll Longpoll
     http_poll HttpPoll
     grpc Grpc
+    grpc_attach GrpcAttach
+    grpc_fetch GrpcFetch
+    webhook Webhook
 }

@@ -1,5 +1,7 @@
 //! What several test binaries share: a hub with every transport on one port, behind a fault proxy.
 
+mod harness;
+mod hooks;
 mod transport;
 
 use std::{
@@ -14,7 +16,10 @@ use pushpull_http::{Gate, Listener};
 use pushpull_testkit::proxy::Proxy;
 use tokio::{sync::oneshot, task::JoinHandle};
 
-pub use crate::transport::{Transport, TransportHarness};
+pub use crate::{
+    harness::TransportHarness,
+    transport::{Mode, Transport},
+};
 
 /// Time between two keep-alives: short, since tests wait for them.
 const KEEP_ALIVE: Duration = Duration::from_millis(50);
@@ -64,13 +69,22 @@ impl World {
 
     /// The way to it over `transport`, through the proxy.
     pub fn over(self: &Arc<Self>, transport: Transport) -> TransportHarness {
-        TransportHarness::new(self.clone(), transport, &self.proxy.url())
+        self.over_through(transport, &self.proxy)
+    }
+
+    /// The way to it over `transport`, through another proxy, in front of [`address`](Self::address).
+    pub fn over_through(self: &Arc<Self>, transport: Transport, proxy: &Proxy) -> TransportHarness {
+        TransportHarness::new(self.clone(), transport, &proxy.url())
+    }
+
+    /// Where the newest node listens.
+    pub fn address(&self) -> SocketAddr {
+        self.lock_node().address
     }
 
     /// The way to it over `transport`, past the proxy, whose buffers would hide that a reader is stalled.
     pub fn directly_over(self: &Arc<Self>, transport: Transport) -> TransportHarness {
-        let address = self.lock_node().address;
-        TransportHarness::new(self.clone(), transport, &format!("http://{address}"))
+        TransportHarness::new(self.clone(), transport, &format!("http://{}", self.address()))
     }
 
     /// Starts another node, leads new connections there, and drains the old one. Returns whether all its

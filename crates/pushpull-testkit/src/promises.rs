@@ -1,6 +1,7 @@
 //! The promises: each a function over a harness (DESIGN, section 4).
 
 mod attach;
+mod crossing;
 mod gaps;
 mod order;
 mod thin;
@@ -9,7 +10,7 @@ use std::{future::Future, pin::Pin};
 
 use crate::{Capability, Failure, Harness, Verdict};
 
-pub use order::hand_over;
+pub use crossing::{hand_over, published_for_all};
 
 /// A promise, and what a harness needs to show it.
 #[derive(Clone, Copy, Debug)]

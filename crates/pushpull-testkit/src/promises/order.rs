@@ -2,10 +2,7 @@
 
 use pushpull_core::{ErrorKind, Message, Outcome, Prev, Published, Start};
 
-use crate::{
-    Failure, Harness, Trial,
-    history::{Record, Seen},
-};
+use crate::{Failure, Harness, Trial};
 
 /// Events of several topics come in rising order, to whoever asks for topics and to whoever asks by pattern.
 ///
@@ -171,42 +168,4 @@ pub async fn batch_is_atomic(harness: &dyn Harness) -> Result<(), Failure> {
 fn numbers(from: u32) -> Vec<Message> {
     let number = |n: u32| Message::new(n.to_string()).with_content_type("application/json");
     (from..from + 3).map(number).collect()
-}
-
-/// A consumer goes from one transport to another and back, by the cursor alone, and gets every event once.
-///
-/// Both must lead to the same source.
-///
-/// # Errors
-/// What is wrong.
-pub async fn hand_over(from: &dyn Harness, to: &dyn Harness) -> Result<(), Failure> {
-    let trial = Trial::new(from, "hand");
-    let mut reader = trial.reader("wanderer", trial.asking(">")?).await?;
-    reader.first_word().await?;
-    trial.publish_many(&["a", "b", "c"], 150).await?;
-    reader.take(100).await?;
-    let place = newest(&reader.session().records);
-    reader = trial.resume(reader, to).await?;
-    let next = reader.take(1).await?;
-    if next[0].cursor().seq() <= place {
-        return Err(Failure::new(format!("{} came again", next[0].cursor())));
-    }
-    trial.publish_many(&["a", "b", "c"], 50).await?;
-    reader.take(99).await?;
-    reader = trial.resume(reader, from).await?;
-    let last = trial.publish_many(&["a", "b", "c"], 50).await?;
-    reader.reach(last).await?;
-    if reader.session().events() != 250 {
-        return Err(Failure::new(format!("{} of 250 events came", reader.session().events())));
-    }
-    trial.keep(reader);
-    trial.judge().await
-}
-
-fn newest(records: &[Record]) -> u64 {
-    let seq = |record: &Record| match record {
-        Record::Event(Seen { cursor, .. }) => Some(cursor.seq()),
-        _ => None,
-    };
-    records.iter().rev().find_map(seq).unwrap_or(0)
 }
