@@ -19,7 +19,7 @@ use pushpull_http::{BaseUrl, Endpoint, HttpClient, HttpProducer, encode_query};
 use tokio::time::Instant;
 use tungstenite::handshake::{client::generate_key, derive_accept_key};
 
-use crate::{SUBPROTOCOL, feed::WsFeed};
+use crate::{Subprotocol, feed::WsFeed};
 
 /// How long a connection may take: 10 s.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -28,7 +28,7 @@ const SILENCE: Duration = Duration::from_millis(37_500);
 /// No silence is longer: what a clock can still add.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// A [`Push`] over a server's `/ws` by `pushpull.v1.json`, and a [`Producer`] by `POST /topics/{topic}`.
+/// A [`Push`] over a server's `/ws` by a [`Subprotocol`], and a [`Producer`] by `POST /topics/{topic}`.
 ///
 /// A subscription reconnects, resumes from its place, and tells every change of the link. What is granted
 /// ([`Subscription::grant`]) reaches the server at the next poll. Cheap to clone.
@@ -38,6 +38,7 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 #[derive(Clone, Debug)]
 pub struct WsClient {
     http: HttpClient,
+    subprotocol: Subprotocol,
     silence: Duration,
     backoff: Backoff,
 }
@@ -59,7 +60,7 @@ impl WsClient {
 
     /// A client over `http`.
     pub fn over(http: HttpClient) -> Self {
-        Self { http, silence: SILENCE, backoff: Backoff::default() }
+        Self { http, subprotocol: Subprotocol::default(), silence: SILENCE, backoff: Backoff::default() }
     }
 
     /// The same, bearing `token`.
@@ -68,6 +69,13 @@ impl WsClient {
     /// If `token` cannot stand in a header.
     pub fn with_token(self, token: &str) -> Result<Self, Problem> {
         Ok(Self { http: self.http.with_token(token)?, ..self })
+    }
+
+    /// Sets what is spoken. Default: [`Subprotocol::Json`], which every server of ours knows.
+    #[must_use]
+    pub fn with_subprotocol(mut self, subprotocol: Subprotocol) -> Self {
+        self.subprotocol = subprotocol;
+        self
     }
 
     /// Sets after how long without a byte a connection counts as dead. Default: 37.5 s, two and a half of a
@@ -89,23 +97,23 @@ impl WsClient {
         let deadline = Instant::now() + CONNECT;
         let key = generate_key();
         let path = format!("/ws?{}", encode_query(&request, Endpoint::WsSubprotocol));
-        let answer = self.http.get(&path, handshake(&key)?, deadline).await?;
+        let answer = self.http.get(&path, handshake(&key, self.subprotocol)?, deadline).await?;
         if answer.status != StatusCode::SWITCHING_PROTOCOLS {
             return Err(answer.problem(deadline).await.into());
         }
-        check(&answer.headers, &key)?;
+        check(&answer.headers, &key, self.subprotocol)?;
         let upgraded = answer.upgraded(deadline).await?;
-        Ok(Box::new(WsFeed::new(TokioIo::new(upgraded), self.silence, &request)))
+        Ok(Box::new(WsFeed::new(TokioIo::new(upgraded), self.subprotocol, self.silence, &request)))
     }
 }
 
-fn handshake(key: &str) -> Result<HeaderMap, Problem> {
+fn handshake(key: &str, subprotocol: Subprotocol) -> Result<HeaderMap, Problem> {
     let texts: [(HeaderName, &str); 5] = [
         (UPGRADE, "websocket"),
         (CONNECTION, "Upgrade"),
         (SEC_WEBSOCKET_VERSION, "13"),
         (SEC_WEBSOCKET_KEY, key),
-        (SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL),
+        (SEC_WEBSOCKET_PROTOCOL, subprotocol.as_str()),
     ];
     let header = |(name, text)| HeaderValue::from_str(text).map(|value| (name, value));
     let headers: Result<HeaderMap, _> = texts.into_iter().map(header).collect();
@@ -113,7 +121,7 @@ fn handshake(key: &str) -> Result<HeaderMap, Problem> {
 }
 
 /// Checks the answer to a handshake (RFC 6455, 4.1).
-fn check(headers: &HeaderMap, key: &str) -> Result<(), Problem> {
+fn check(headers: &HeaderMap, key: &str, subprotocol: Subprotocol) -> Result<(), Problem> {
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let names = |name, token: &str| {
         text(name).is_some_and(|list| list.split(',').any(|item| item.trim().eq_ignore_ascii_case(token)))
@@ -122,7 +130,7 @@ fn check(headers: &HeaderMap, key: &str) -> Result<(), Problem> {
         ("Upgrade", names(&UPGRADE, "websocket")),
         ("Connection", names(&CONNECTION, "upgrade")),
         ("Sec-WebSocket-Accept", text(&SEC_WEBSOCKET_ACCEPT) == Some(&*derive_accept_key(key.as_bytes()))),
-        ("Sec-WebSocket-Protocol", text(&SEC_WEBSOCKET_PROTOCOL) == Some(SUBPROTOCOL)),
+        ("Sec-WebSocket-Protocol", text(&SEC_WEBSOCKET_PROTOCOL) == Some(subprotocol.as_str())),
         ("Sec-WebSocket-Extensions", !headers.contains_key(SEC_WEBSOCKET_EXTENSIONS)),
     ];
     match checks.iter().find(|(_, holds)| !holds) {
@@ -176,16 +184,17 @@ mod tests {
                     .map(|(name, text)| (HeaderName::from_static(name), HeaderValue::from_static(text))),
             )
         };
-        assert!(check(&headers(&good), KEY).is_ok());
+        let check = |headers: &HeaderMap| check(headers, KEY, Subprotocol::Json);
+        assert!(check(&headers(&good)).is_ok());
         for at in 0..good.len() {
             let mut bad = good;
             bad[at].1 = "x";
-            assert_eq!(check(&headers(&bad), KEY).unwrap_err().kind(), ErrorKind::Protocol, "{bad:?}");
+            assert_eq!(check(&headers(&bad)).unwrap_err().kind(), ErrorKind::Protocol, "{bad:?}");
             let missing: Vec<_> = good.iter().copied().filter(|pair| *pair != good[at]).collect();
-            assert!(check(&headers(&missing), KEY).is_err(), "{missing:?}");
+            assert!(check(&headers(&missing)).is_err(), "{missing:?}");
         }
         let extended = [&good[..], &[("sec-websocket-extensions", "permessage-deflate")]].concat();
-        assert!(check(&headers(&extended), KEY).is_err(), "none was offered");
+        assert!(check(&headers(&extended)).is_err(), "none was offered");
     }
 
     #[test]

@@ -13,17 +13,17 @@ use pushpull_core::{
     Batch, Bounds, ConsumeError, Cursor, Delivery, ErrorKind, Feed, Link, Problem, Standing, Start, StartAt,
     Subscribe, SubscribeError, Topics,
 };
-use pushpull_http::json::Item;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, Sleep, sleep},
 };
 
 use crate::{
+    Subprotocol,
     close::{self, Closing},
     codec::client::{ServerFrame, credit, parse_server_frames},
     decoder::{Decoder, Message, Side},
-    frame::{CLOSE, TEXT},
+    frame::CLOSE,
     pump::Pump,
 };
 
@@ -33,6 +33,7 @@ const MAX_MESSAGE: usize = 8 * 1024 * 1024;
 /// A [`Feed`] over one connection.
 pub(crate) struct WsFeed<I> {
     pump: Pump<I>,
+    subprotocol: Subprotocol,
     silence: Duration,
     timer: Pin<Box<Sleep>>,
     waiting: VecDeque<Delivery>,
@@ -46,10 +47,12 @@ pub(crate) struct WsFeed<I> {
 }
 
 impl<I: AsyncRead + AsyncWrite + Unpin> WsFeed<I> {
-    /// Reads what `request` asked for over `io`, which counts as dead after `silence` without a byte.
-    pub(crate) fn new(io: I, silence: Duration, request: &Subscribe) -> Self {
+    /// Reads what `request` asked for over `io`, written in `subprotocol`. It counts as dead after `silence` without a
+    /// byte.
+    pub(crate) fn new(io: I, subprotocol: Subprotocol, silence: Duration, request: &Subscribe) -> Self {
         Self {
             pump: Pump::new(io, Side::Client, Decoder::new(Side::Client, MAX_MESSAGE), b""),
+            subprotocol,
             silence,
             timer: Box::pin(sleep(silence)),
             waiting: VecDeque::new(),
@@ -91,13 +94,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin> WsFeed<I> {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Text(text) => match parse_server_frames(&text) {
+            Message::Text(_) | Message::Binary(_) => match parse_server_frames(message, self.subprotocol) {
                 Ok(frames) => frames.into_iter().for_each(|frame| self.take_frame(frame)),
                 Err(problem) => self.failed = Some(problem),
             },
-            Message::Binary(_) => {
-                self.failed = Some(Problem::new(ErrorKind::Protocol, "a binary message"));
-            }
             Message::Ping(payload) => self.pump.send_pong(&payload),
             Message::Pong => {}
             Message::Close(closing) => {
@@ -110,8 +110,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> WsFeed<I> {
 
     fn take_frame(&mut self, frame: ServerFrame) {
         match frame {
-            ServerFrame::Item(Item::Event(event)) => self.wait(Delivery::Event(event)),
-            ServerFrame::Item(Item::Gap(gap)) => self.wait(Delivery::Gap(gap)),
+            ServerFrame::Delivery(delivery) => self.wait(delivery),
             ServerFrame::Heartbeat { cursor, conflated } => {
                 self.conflated = self.conflated.max(conflated);
                 if let Some(cursor) = cursor.filter(|cursor| self.told != Some(*cursor)) {
@@ -122,7 +121,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> WsFeed<I> {
                 self.wait(Delivery::Link(Link::Ended { retry: Some(retry), cursor }));
                 self.is_ended = true;
             }
-            _ => {}
+            ServerFrame::Other => {}
         }
     }
 
@@ -229,7 +228,8 @@ impl<I: AsyncRead + AsyncWrite + Send + Unpin> Feed for WsFeed<I> {
     }
 
     fn grant(&mut self, events: u64) {
-        self.pump.send(TEXT, credit(events.min(u32::MAX.into())).as_bytes());
+        let (opcode, payload) = credit(events.min(u32::MAX.into()), self.subprotocol);
+        self.pump.send(opcode, &payload);
     }
 
     fn conflated(&self) -> u64 {

@@ -7,7 +7,6 @@ use tungstenite::protocol::frame::{
 };
 
 pub(crate) const TEXT: OpCode = OpCode::Data(Data::Text);
-#[cfg(any(feature = "server", test))]
 pub(crate) const BINARY: OpCode = OpCode::Data(Data::Binary);
 #[cfg(any(feature = "server", test))]
 pub(crate) const PING: OpCode = OpCode::Control(Control::Ping);
@@ -25,17 +24,33 @@ pub(crate) fn encode_deflated(opcode: OpCode, payload: &[u8]) -> Bytes {
     write(&FrameHeader { is_final: true, rsv1: true, opcode, ..FrameHeader::default() }, payload)
 }
 
+/// A whole frame of a server around the `length` bytes that `fill` appends.
+#[cfg(feature = "server")]
+pub(crate) fn encode_with(opcode: OpCode, length: usize, fill: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    let header = FrameHeader { is_final: true, opcode, ..FrameHeader::default() };
+    let mut frame = head(&header, length);
+    let start = frame.len();
+    fill(&mut frame);
+    debug_assert_eq!(frame.len() - start, length, "as long as announced");
+    frame.into()
+}
+
 fn write(header: &FrameHeader, payload: &[u8]) -> Bytes {
-    let length = payload.len() as u64;
-    let mut frame = Vec::with_capacity(header.len(length) + payload.len());
-    // Writing to a vector does not fail.
-    let _ = header.format(length, &mut frame);
+    let mut frame = head(header, payload.len());
     let start = frame.len();
     frame.extend_from_slice(payload);
     if let Some(mask) = header.mask {
         apply_mask(&mut frame[start..], mask);
     }
     frame.into()
+}
+
+/// The header of a payload of `length` bytes, with room for them.
+fn head(header: &FrameHeader, length: usize) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(header.len(length as u64) + length);
+    // Writing to a vector does not fail.
+    let _ = header.format(length as u64, &mut frame);
+    frame
 }
 
 /// Masks or unmasks; `mask` begins at the first byte of `data`.

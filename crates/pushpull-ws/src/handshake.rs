@@ -14,7 +14,7 @@ use pushpull_core::{ErrorKind, Problem};
 use pushpull_http::{Body, Endpoint, problem::problem_response_as};
 use tungstenite::handshake::derive_accept_key;
 
-use crate::{SUBPROTOCOL, deflate};
+use crate::{Subprotocol, deflate};
 
 /// A valid request for a WebSocket.
 #[derive(Debug)]
@@ -32,15 +32,15 @@ pub(crate) struct Handshake {
 pub(crate) enum Mode {
     /// Payloads alone.
     Raw,
-    /// `pushpull.v1.json`.
-    Json,
+    /// Frames, and how they are written.
+    Framed(Subprotocol),
 }
 
 impl Mode {
     pub(crate) fn endpoint(self) -> Endpoint {
         match self {
             Self::Raw => Endpoint::WsRaw,
-            Self::Json => Endpoint::WsSubprotocol,
+            Self::Framed(_) => Endpoint::WsSubprotocol,
         }
     }
 }
@@ -79,8 +79,8 @@ impl Handshake {
         }
         insert(headers, SEC_WEBSOCKET_ACCEPT, self.accept.as_deref());
         insert(headers, SEC_WEBSOCKET_EXTENSIONS, self.extensions.as_deref());
-        if self.mode == Mode::Json {
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        if let Mode::Framed(subprotocol) = self.mode {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(subprotocol.as_str()));
         }
         response
     }
@@ -140,18 +140,18 @@ fn check_http2(request: &Parts) -> Result<(), (StatusCode, Problem)> {
     }
 }
 
-/// By the subprotocols offered; one of ours that is not served here counts as unknown.
+/// By the first subprotocol offered that is known: a client names them in the order it prefers (RFC 6455, 4.1).
 fn mode(headers: &HeaderMap) -> Result<Mode, (StatusCode, Problem)> {
     if !headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
         return Ok(Mode::Raw);
     }
-    match tokens(headers, &SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == SUBPROTOCOL) {
-        true => Ok(Mode::Json),
-        false => Err(bad(
+    let known = tokens(headers, &SEC_WEBSOCKET_PROTOCOL).find_map(Subprotocol::named);
+    known.map(Mode::Framed).ok_or_else(|| {
+        bad(
             "Sec-WebSocket-Protocol",
-            "none of the subprotocols offered is known: offer pushpull.v1.json, or none",
-        )),
-    }
+            "none of the subprotocols offered is known: offer pushpull.v1.json, pushpull.v1.proto, or none",
+        )
+    })
 }
 
 fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {

@@ -1,8 +1,9 @@
 //! pushpull over WebSocket: server and client half.
 //!
 //! [`WsService`] answers `GET /ws` (HTTP/1.1 upgrade, or extended CONNECT over HTTP/2) from any
-//! [`Push`](pushpull_core::Push): without a subprotocol each event is one message, with `pushpull.v1.json` each
-//! message is a frame of the wire contract, section 4. [`WsClient`] is a [`Push`](pushpull_core::Push) over it.
+//! [`Push`](pushpull_core::Push): without a subprotocol each event is one message, with one each
+//! message is a frame of the wire contract, section 4, as JSON or as protobuf ([`Subprotocol`]). [`WsClient`] is a
+//! [`Push`](pushpull_core::Push) over it.
 //!
 //! | feature | adds |
 //! | --- | --- |
@@ -22,6 +23,7 @@ mod frame;
 mod outbox;
 #[cfg(any(feature = "server", feature = "client"))]
 mod pump;
+mod subprotocol;
 
 #[cfg(feature = "client")]
 mod client;
@@ -40,6 +42,4 @@ mod session;
 pub use client::WsClient;
 #[cfg(feature = "server")]
 pub use server::WsService;
-
-/// The subprotocol whose messages are JSON.
-pub const SUBPROTOCOL: &str = "pushpull.v1.json";
+pub use subprotocol::Subprotocol;

@@ -33,13 +33,13 @@ const REFUSALS: usize = 256;
 /// Serves WebSockets over any [`Push`]: one subscription a connection. Cheap to clone.
 ///
 /// It answers every path it is called with: mount it where `/ws` should be. It takes the HTTP/1.1 upgrade of RFC 6455
-/// and the extended CONNECT of RFC 8441, offers permessage-deflate (RFC 7692), and speaks `pushpull.v1.json` or, where
-/// no subprotocol is offered, payloads alone.
+/// and the extended CONNECT of RFC 8441, offers permessage-deflate (RFC 7692), and speaks the first [`Subprotocol`](crate::Subprotocol)
+/// of those that a client offers or, where it offers none, payloads alone.
 ///
 /// A peer that does not read costs its place and at most 64 KiB (or one event), the rest of what was being written;
 /// after 30 s in which it took nothing it is closed. While 512 frames or 256 KiB of answers wait for it, what it asks
-/// waits too. A message may have as many bytes as a payload; as JSON three times as many and 8 KiB, for its envelope
-/// and escapes, and an array of them at most 10,000 frames.
+/// waits too. A message may have as many bytes as a payload; under a subprotocol three times as many and 8 KiB, for
+/// its envelope and JSON's escapes. An array of JSON frames has at most 10,000, a batch in protobuf 100,000 messages.
 #[derive(Clone)]
 pub struct WsService {
     push: Arc<dyn Push>,

@@ -121,8 +121,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         let gate = &shared.gate;
         let limit = match shape.mode {
             Mode::Raw => gate.limits().payload,
-            // Escaped as \u00e9 a character takes three times its bytes; and the envelope.
-            Mode::Json => gate.limits().payload.saturating_mul(3).saturating_add(8192),
+            // Escaped in JSON as \u00e9 a character takes three times its bytes; and the envelope.
+            Mode::Framed(_) => gate.limits().payload.saturating_mul(3).saturating_add(8192),
         };
         let decoder = Decoder::new(Side::Server, limit).with_deflate(shape.deflate);
         let beat = (shape.mode != Mode::Raw).then(|| gate.keep_alive());
@@ -223,9 +223,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
 
     /// Tells when and from where to come back, and closes.
     fn leave(&mut self, retry: Duration, place: Option<Cursor>) {
-        if self.shape.mode != Mode::Raw {
-            self.say(&Said::Goaway { retry, place });
-        }
+        self.say(&Said::Goaway { retry, place });
         self.close(&Closing::new(close::AWAY, "unavailable").resuming(Some(retry), place));
     }
 

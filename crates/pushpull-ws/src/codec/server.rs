@@ -2,6 +2,7 @@
 
 mod event;
 mod json;
+mod proto;
 
 use std::{fmt, time::Duration};
 
@@ -9,7 +10,11 @@ use pushpull_core::{Cursor, Gap, Message, Outcome, Problem, Published, Subscribe
 use pushpull_http::Format;
 use tungstenite::protocol::frame::coding::OpCode;
 
-use crate::{decoder, frame::TEXT, handshake::Mode};
+use crate::{
+    Subprotocol, decoder,
+    frame::{BINARY, TEXT},
+    handshake::Mode,
+};
 
 pub(crate) use event::event_frame;
 
@@ -26,12 +31,14 @@ pub(crate) struct Shape {
 pub(crate) enum Id {
     /// The text of a number or a string.
     Json(Box<str>),
+    Proto(u64),
 }
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Json(text) => f.write_str(text),
+            Self::Proto(number) => number.fmt(f),
         }
     }
 }
@@ -71,10 +78,11 @@ pub(crate) enum Unread {
 /// If any of them is no frame: then none of them counts.
 pub(crate) fn parse_client_frames(
     message: &decoder::Message,
-    mode: Mode,
+    subprotocol: Subprotocol,
 ) -> Result<Vec<ClientFrame>, Unread> {
-    match (mode, message) {
-        (Mode::Json, decoder::Message::Text(text)) => json::parse(text),
+    match (subprotocol, message) {
+        (Subprotocol::Json, decoder::Message::Text(text)) => json::parse(text),
+        (Subprotocol::Proto, decoder::Message::Binary(bytes)) => proto::parse(bytes),
         _ => Err(Unread::Kind),
     }
 }
@@ -119,6 +127,9 @@ pub(crate) enum Said<'a> {
 }
 
 /// The message that says it.
-pub(crate) fn write(said: &Said<'_>, _mode: Mode) -> (OpCode, Vec<u8>) {
-    (TEXT, json::write(said).into_bytes())
+pub(crate) fn write(said: &Said<'_>, subprotocol: Subprotocol) -> (OpCode, Vec<u8>) {
+    match subprotocol {
+        Subprotocol::Json => (TEXT, json::write(said).into_bytes()),
+        Subprotocol::Proto => (BINARY, proto::write(said)),
+    }
 }

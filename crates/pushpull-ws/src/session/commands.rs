@@ -70,14 +70,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         }
         match self.shape.mode {
             Mode::Raw => self.publish_raw(message),
-            _ => self.on_framed(&message),
+            Mode::Framed(subprotocol) => self.on_framed(&message, subprotocol),
         }
     }
 
     fn on_done(&mut self, done: Done) {
         match self.shape.mode {
             Mode::Raw => self.on_raw_done(done),
-            _ => self.on_framed_done(done),
+            Mode::Framed(_) => self.on_framed_done(done),
         }
     }
 }

@@ -79,7 +79,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
                 self.is_gap_last = true;
                 match self.shape.mode {
                     Mode::Raw => self.close_lagged(Some(gap.cursor)),
-                    _ => self.say(&Said::Gap(gap)),
+                    Mode::Framed(_) => self.say(&Said::Gap(gap)),
                 }
             }
             Delivery::Place(place) => {

@@ -5,6 +5,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Session, Unit, command::Done};
 use crate::{
+    Subprotocol,
     close::{self, Closing},
     codec::server::{self as codec, Asked, ClientFrame, Id, Said, Unread},
     decoder::Message,
@@ -22,8 +23,8 @@ impl Unit {
 }
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
-    pub(super) fn on_framed(&mut self, message: &Message) {
-        match codec::parse_client_frames(message, self.shape.mode) {
+    pub(super) fn on_framed(&mut self, message: &Message, subprotocol: Subprotocol) {
+        match codec::parse_client_frames(message, subprotocol) {
             Ok(frames) => self.frames = frames.into(),
             Err(Unread::Kind) => self.close(&Closing::new(close::UNSUPPORTED, "unsupported-media-type")),
             Err(Unread::NoFrame) => self.close(&Closing::new(close::BAD_REQUEST, "bad-request")),
@@ -150,7 +151,6 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         let asked = self.first_word.take().flatten();
         let place = Some(place);
         match asked {
-            _ if self.shape.mode == Mode::Raw => {}
             Some(id) => self.say(&Said::Ok { id: &id, place }),
             None => self.say(&Said::Heartbeat { place, conflated: self.conflated }),
         }
@@ -161,8 +161,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         self.say(&Said::Heartbeat { place: self.place(), conflated });
     }
 
+    /// Says it, where frames are spoken: payloads alone say nothing of themselves.
     pub(super) fn say(&mut self, said: &Said<'_>) {
-        let (opcode, payload) = codec::write(said, self.shape.mode);
+        let Mode::Framed(subprotocol) = self.shape.mode else { return };
+        let (opcode, payload) = codec::write(said, subprotocol);
         self.pump.send(opcode, &payload);
     }
 }

@@ -9,7 +9,10 @@ use tokio::{
 };
 
 use super::*;
-use crate::frame::{self, TEXT};
+use crate::{
+    Subprotocol,
+    frame::{self, TEXT},
+};
 
 const KEY: Option<[u8; 4]> = Some([1, 2, 3, 4]);
 
@@ -26,7 +29,7 @@ async fn connect(broker: &Broker, gate: &Gate, cx: Call, pipe: usize, asked: Sub
     let subscription = broker.consume(asked.clone()).await.unwrap();
     let push = Arc::new(broker.clone());
     let shared = Shared { push: push.clone(), producer: Some(push), gate: gate.clone(), cx };
-    let shape = Shape { mode: Mode::Json, format: Format::Json, deflate: false };
+    let shape = Shape { mode: Mode::Framed(Subprotocol::Json), format: Format::Json, deflate: false };
     let subscribed = Some((subscription, asked.topics.clone(), Unit::of(&asked)));
     let opening = Opening { shape, shared, guard: None, permit: None, subscribed, refused: None };
     let served = tokio::spawn(Session::new(theirs, b"", opening));

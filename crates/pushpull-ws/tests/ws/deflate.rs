@@ -6,7 +6,7 @@ use pushpull_http::Gate;
 
 use crate::peer::{JSON, PING, PONG, Peer, Server, TEXT, frame, head, publish};
 
-const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits";
+pub(crate) const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits";
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
 fn deflated(payload: &[u8]) -> Vec<u8> {
@@ -17,14 +17,18 @@ fn deflated(payload: &[u8]) -> Vec<u8> {
     out
 }
 
-fn inflated(payload: &[u8]) -> String {
+pub(crate) fn inflated_bytes(payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(1 << 20);
     let whole = [payload, &TAIL].concat();
     Decompress::new(false).decompress_vec(&whole, &mut out, FlushDecompress::Sync).unwrap();
-    String::from_utf8(out).unwrap()
+    out
 }
 
-async fn connect(server: &Server, more: &[&str]) -> Peer {
+fn inflated(payload: &[u8]) -> String {
+    String::from_utf8(inflated_bytes(payload)).unwrap()
+}
+
+pub(crate) async fn connect(server: &Server, more: &[&str]) -> Peer {
     let (answer, peer) = Peer::ask(server.address, head("topic=a", more)).await;
     let agreed = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
     assert_eq!((answer.status, answer.header("sec-websocket-extensions")), (101, Some(agreed)));

@@ -46,7 +46,7 @@ async fn requests_are_taken_or_refused_by_the_letter() {
         ("topic=a", "topic=a&window=1", 400),
         ("topic=a", "topic=a&overflow=gap", 400),
         ("topic=a", "topic=a&after=x", 400),
-        ("Host: h", "Host: h\r\nSec-WebSocket-Protocol: chat, pushpull.v1.proto", 400),
+        ("Host: h", "Host: h\r\nSec-WebSocket-Protocol: chat, pushpull.v2.proto", 400),
     ] {
         let request = GOOD.replacen(from, to, 1);
         assert!(from.is_empty() || request != GOOD);

@@ -9,4 +9,5 @@ mod http2;
 mod json;
 mod lifecycle;
 mod peer;
+mod proto;
 mod raw;

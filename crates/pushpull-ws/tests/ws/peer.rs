@@ -100,6 +100,7 @@ pub(crate) fn head(query: &str, more: &[&str]) -> String {
 }
 
 pub(crate) const JSON: &str = "Sec-WebSocket-Protocol: pushpull.v1.json";
+pub(crate) const PROTO: &str = "Sec-WebSocket-Protocol: pushpull.v1.proto";
 
 impl Peer {
     /// Sends a head as it is.
@@ -122,6 +123,13 @@ impl Peer {
     pub(crate) async fn raw(server: &Server, query: &str) -> Self {
         let (head, peer) = Self::ask(server.address, &head(query, &[])).await;
         assert_eq!((head.status, head.header("sec-websocket-protocol")), (101, None), "{}", head.text);
+        peer
+    }
+
+    pub(crate) async fn proto(server: &Server, query: &str) -> Self {
+        let (head, peer) = Self::ask(server.address, &head(query, &[PROTO])).await;
+        assert_eq!(head.status, 101, "{}", head.text);
+        assert_eq!(head.header("sec-websocket-protocol"), Some("pushpull.v1.proto"));
         peer
     }
 

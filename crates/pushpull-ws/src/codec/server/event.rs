@@ -1,14 +1,17 @@
 //! The frames of events: made once, shared by all whose frames look alike.
 
 use bytes::Bytes;
+use prost::Message;
 use pushpull_core::{Event, FormatKey, PayloadKind};
-use pushpull_http::{Format, json::event_json};
+use pushpull_http::{Format, json::event_json, proto};
 use tungstenite::protocol::frame::coding::OpCode;
 
 use super::Shape;
 use crate::{
+    Subprotocol,
     deflate::deflate,
     frame::{self, BINARY, TEXT},
+    handshake::Mode,
 };
 
 /// One way in which an event is written, plain and deflated.
@@ -32,6 +35,15 @@ static JSON: Form = Form {
     write: |event| frame::encode(TEXT, &event_json(event), None),
     squeeze: |event| squeezed(TEXT, &event_json(event)),
 };
+static PROTO: Form = Form {
+    plain: FormatKey::new("ws-proto"),
+    deflated: FormatKey::new("ws-proto-deflated"),
+    write: |event| {
+        let frame = proto::event_frame(event);
+        frame::encode_with(BINARY, frame.encoded_len(), |payload| frame.encode_raw(payload))
+    },
+    squeeze: |event| squeezed(BINARY, &proto::event_frame(event).encode_to_vec()),
+};
 
 /// An event's frame.
 pub(crate) fn event_frame(event: &Event, shape: Shape) -> Bytes {
@@ -44,8 +56,9 @@ pub(crate) fn event_frame(event: &Event, shape: Shape) -> Bytes {
 }
 
 fn form(shape: Shape) -> &'static Form {
-    match shape.format {
-        Format::Raw => &RAW,
+    match (shape.mode, shape.format) {
+        (Mode::Framed(Subprotocol::Proto), _) => &PROTO,
+        (_, Format::Raw) => &RAW,
         _ => &JSON,
     }
 }
@@ -56,4 +69,35 @@ fn opcode(event: &Event) -> OpCode {
 
 fn squeezed(opcode: OpCode, payload: &[u8]) -> Option<Bytes> {
     deflate(payload).map(|deflated| frame::encode_deflated(opcode, &deflated))
+}
+
+#[cfg(test)]
+mod tests {
+    use pushpull_core::{Cursor, EncodingAccount, Epoch, EventParts, Message, Prev};
+
+    use super::*;
+
+    #[test]
+    fn an_event_is_written_once_for_all_whose_frames_look_alike() {
+        let parts = EventParts {
+            topic: "a".parse().unwrap(),
+            cursor: Cursor::new(Epoch::from_random(7), 3),
+            prev: Prev::Unknown,
+            time_ms: 1,
+            message: Message::text("again and ".repeat(100)),
+        };
+        let event = Event::keeping_encodings(parts, EncodingAccount::default());
+        let framed = |subprotocol| (Mode::Framed(subprotocol), Format::Json);
+        let looks = [(Mode::Raw, Format::Raw), framed(Subprotocol::Json), framed(Subprotocol::Proto)];
+        let mut seen: Vec<Bytes> = Vec::new();
+        for (mode, format) in looks {
+            for deflate in [false, true] {
+                let shape = Shape { mode, format, deflate };
+                let frame = event_frame(&event, shape);
+                assert_eq!(frame.as_ptr(), event_frame(&event.clone(), shape).as_ptr(), "{shape:?}");
+                assert!(!seen.contains(&frame), "{shape:?}");
+                seen.push(frame);
+            }
+        }
+    }
 }

@@ -1,0 +1,46 @@
+//! `pushpull.v1.proto`: client frames read, server frames written.
+
+use bytes::Bytes;
+use prost::Message;
+use pushpull_http::proto::{
+    self, messages_of, option_given, subscribe_of, topics_of,
+    v1::{self, client_frame::Frame},
+};
+
+use super::{Asked, ClientFrame, Id, Said, Unread, credit_of};
+
+/// Reads one frame. Fields that this version does not know say nothing; a frame of which it knows none is no frame.
+pub(super) fn parse(message: &Bytes) -> Result<Vec<ClientFrame>, Unread> {
+    let frame = v1::ClientFrame::decode(message.clone()).map_err(|_| Unread::NoFrame)?;
+    let (id, asked) = match frame.frame.ok_or(Unread::NoFrame)? {
+        Frame::Subscribe(asked) => {
+            let option = option_given(&asked).map(str::to_owned);
+            (asked.id, Asked::Subscribe { wanted: subscribe_of(&asked).map(Box::new), option })
+        }
+        Frame::Unsubscribe(asked) => (asked.id, Asked::Unsubscribe(topics_of(&asked.topics))),
+        Frame::Publish(asked) => (asked.id, Asked::Publish(messages_of(asked))),
+        Frame::Credit(asked) => (asked.id, Asked::Credit(credit_of(Some(asked.events)))),
+    };
+    Ok(vec![ClientFrame { id: id.map(Id::Proto), asked }])
+}
+
+/// The frame that says it.
+pub(super) fn write(said: &Said<'_>) -> Vec<u8> {
+    let frame = match *said {
+        Said::Gap(gap) => proto::gap_frame(gap),
+        Said::Ok { id, place } => proto::ok(number(id), place),
+        Said::Published { id, published } => proto::published(number(id), published),
+        Said::Heartbeat { place, conflated } => proto::heartbeat(place, conflated),
+        Said::Error { id, problem, outcome } => proto::error(id.and_then(number), problem, outcome),
+        Said::Goaway { retry, place } => proto::goaway(retry, place),
+    };
+    frame.encode_to_vec()
+}
+
+/// The number it came as.
+fn number(id: &Id) -> Option<u64> {
+    match id {
+        Id::Proto(number) => Some(*number),
+        Id::Json(_) => None,
+    }
+}
