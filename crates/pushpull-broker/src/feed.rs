@@ -123,6 +123,8 @@ impl BrokerFeed {
             Gap::new(zero, self.cursor(snapshot.lost_to + 1), zero, GapReason::Evicted)
         });
         self.place = snapshot.place;
+        // Told with it, though it may lie beyond the place.
+        self.told_to = snapshot.lost_to;
         self.stage = Stage::Snapshot(snapshot.events.into_iter(), gap);
     }
 
@@ -372,7 +374,8 @@ impl Feed for BrokerFeed {
         match self.stage {
             Stage::Snapshot(..) | Stage::Beginning(_) => None,
             Stage::Closing(_, cursor) | Stage::Ended(cursor) => cursor,
-            Stage::Running => Some(self.cursor(self.place)),
+            // Unknown while history became another so often that nobody knows what the place was called.
+            Stage::Running => Some(self.cursor(self.place)).filter(|place| *place != Cursor::UNKNOWN),
         }
     }
 

@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod branch;
 mod delivery;
 mod history;
 mod model;
 mod publish;
 mod race;
+mod relay;
 mod retention;
 mod scenarios;
 mod snapshot;
