@@ -8,3 +8,4 @@ mod http;
 mod markets;
 mod program;
 mod refusals;
+mod services;
