@@ -2,13 +2,17 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
+use prost::Message as _;
 use pushpull_broker::{Broker, Retention};
 use pushpull_core::{
-    Cursor, Delivery, Epoch, ErrorKind, Link, Message, Overflow, Problem, ProducerExt, PushExt, Retry, Start,
-    Subscribe, Subscription,
+    Cursor, Delivery, Epoch, ErrorKind, Event, EventParts, Link, Message, Overflow, Prev, Problem,
+    ProducerExt, Published, PushExt, Retry, Start, Subscribe, Subscription,
 };
-use pushpull_http::Gate;
-use pushpull_ws::WsClient;
+use pushpull_http::{
+    Gate,
+    proto::{self, v1::ServerFrame},
+};
+use pushpull_ws::{Subprotocol, WsClient};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -21,8 +25,8 @@ fn gate() -> Gate {
     Gate::builder().with_retry_spread(Duration::from_millis(20)).build().unwrap()
 }
 
-fn client(server: &Server) -> WsClient {
-    WsClient::new(&format!("ws://{}", server.address)).unwrap()
+fn client(server: &Server, spoken: Subprotocol) -> WsClient {
+    WsClient::new(&format!("ws://{}", server.address)).unwrap().with_subprotocol(spoken)
 }
 
 fn at(broker: &Broker, seq: u64) -> Cursor {
@@ -46,10 +50,16 @@ async fn next_event(subscription: &mut Subscription) -> u64 {
 
 #[tokio::test]
 async fn it_goes_on_after_a_restart_without_loss() {
+    for spoken in Subprotocol::ALL {
+        goes_on_after_a_restart(spoken).await;
+    }
+}
+
+async fn goes_on_after_a_restart(spoken: Subprotocol) {
     let broker = Broker::memory();
     let server = Server::start(&broker, gate()).await;
     let address = server.address.to_string();
-    let mut subscription = client(&server).consume(Subscribe::to("a.*").unwrap()).await.unwrap();
+    let mut subscription = client(&server, spoken).consume(Subscribe::to("a.*").unwrap()).await.unwrap();
     assert!(matches!(next(&mut subscription).await, Delivery::Link(Link::Connected)));
     assert!(matches!(next(&mut subscription).await, Delivery::Place(place) if place == at(&broker, 0)));
     publish(&broker, "a.b", &["1", "2"]).await;
@@ -68,11 +78,17 @@ async fn it_goes_on_after_a_restart_without_loss() {
 
 #[tokio::test]
 async fn what_is_granted_reaches_the_server() {
+    for spoken in Subprotocol::ALL {
+        is_granted(spoken).await;
+    }
+}
+
+async fn is_granted(spoken: Subprotocol) {
     let broker = Broker::memory();
     let server = Server::start(&broker, gate()).await;
     let window = NonZeroU32::new(2).unwrap();
     let asked = Subscribe::to("a").unwrap().with_window(window);
-    let mut subscription = client(&server).consume(asked).await.unwrap();
+    let mut subscription = client(&server, spoken).consume(asked).await.unwrap();
     publish(&broker, "a", &["1", "2", "3", "4", "5"]).await;
     assert_eq!((next_event(&mut subscription).await, next_event(&mut subscription).await), (1, 2));
     assert_eq!(server.gate.metrics().connections(pushpull_http::Transport::Ws), 1);
@@ -86,6 +102,12 @@ async fn what_is_granted_reaches_the_server() {
 
 #[tokio::test]
 async fn it_publishes_and_takes_snapshots_and_gaps() {
+    for spoken in Subprotocol::ALL {
+        takes_snapshots_and_gaps(spoken).await;
+    }
+}
+
+async fn takes_snapshots_and_gaps(spoken: Subprotocol) {
     let broker = Broker::memory_with(Retention::default().with_messages(2));
     let server = Server::start(&broker, gate()).await;
     let topic = "a".parse().unwrap();
@@ -93,7 +115,7 @@ async fn it_publishes_and_takes_snapshots_and_gaps() {
         broker.publish_one(&topic, Message::text(key).with_key(key)).await.unwrap();
     }
     let asked = Subscribe::to("a").unwrap().from(Start::Snapshot);
-    let mut snapshot = client(&server).consume(asked).await.unwrap();
+    let mut snapshot = client(&server, spoken).consume(asked).await.unwrap();
     next(&mut snapshot).await;
     for seq in [2, 3] {
         let Delivery::Event(event) = next(&mut snapshot).await else { panic!("an event") };
@@ -103,12 +125,12 @@ async fn it_publishes_and_takes_snapshots_and_gaps() {
     assert!(matches!(next(&mut snapshot).await, Delivery::Place(place) if place == at(&broker, 3)));
     assert_eq!(snapshot.place(), Some(at(&broker, 3)));
     let unknown = Subscribe::to("a").unwrap().from(Cursor::new(Epoch::from_random(3), 9));
-    let mut lost = client(&server).consume(unknown).await.unwrap();
+    let mut lost = client(&server, spoken).consume(unknown).await.unwrap();
     next(&mut lost).await;
     let Delivery::Gap(gap) = next(&mut lost).await else { panic!("a gap") };
     assert_eq!((gap.reason.as_str(), gap.cursor), ("reset", at(&broker, 1)));
     let closed = Subscribe::to("a").unwrap().from(at(&broker, 0)).on_overflow(Overflow::Close);
-    let mut closed = client(&server).consume(closed).await.unwrap();
+    let mut closed = client(&server, spoken).consume(closed).await.unwrap();
     let mut told = Vec::new();
     while let Some(delivery) = within(closed.next()).await {
         told.push(delivery.unwrap());
@@ -130,10 +152,11 @@ async fn refusals_are_told_as_what_they_are() {
     assert!(cause.is_retryable() && matches!(cause.retry(), Retry::After(_)), "{cause:?}");
 }
 
-/// What the client tells first when the server says `bytes` right behind its 101.
-async fn told(bytes: &[u8]) -> Vec<String> {
+/// What a client that speaks `spoken` tells first when the server says `bytes` right behind its 101.
+async fn told(spoken: Subprotocol, bytes: &[u8]) -> Vec<String> {
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = WsClient::new(&format!("ws://{}", tcp.local_addr().unwrap())).unwrap();
+    let client = client.with_subprotocol(spoken);
     let bytes = bytes.to_vec();
     let served = tokio::spawn(async move {
         let (mut io, _) = tcp.accept().await.unwrap();
@@ -147,7 +170,8 @@ async fn told(bytes: &[u8]) -> Vec<String> {
         let accept = derive_accept_key(key.as_bytes());
         let answer = format!(
             "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Protocol: pushpull.v1.json\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+             Sec-WebSocket-Protocol: {}\r\nSec-WebSocket-Accept: {accept}\r\n\r\n",
+            spoken.as_str()
         );
         io.write_all(&[answer.as_bytes(), &bytes].concat()).await.unwrap();
         let mut rest = Vec::new();
@@ -208,7 +232,46 @@ async fn closes_and_faults_are_told_as_what_they_are() {
         (server_frame(0x82, b"x"), "again protocol false"),
         (crate::peer::frame(0x81, b"{}"), "again protocol false"),
     ] {
-        assert_eq!(told(&bytes).await.join(", "), expected, "{}", String::from_utf8_lossy(&bytes));
+        assert_eq!(
+            told(Subprotocol::Json, &bytes).await.join(", "),
+            expected,
+            "{}",
+            String::from_utf8_lossy(&bytes)
+        );
+    }
+}
+
+#[tokio::test]
+async fn protobuf_is_read_as_json_is() {
+    let e = |seq: u64| format!("e-{seq}").parse::<Cursor>().unwrap();
+    let frame = |frame: ServerFrame| server_frame(0x82, &frame.encode_to_vec());
+    let beat = frame(proto::heartbeat(Some(e(3)), 0));
+    let event = EventParts {
+        topic: "a".parse().unwrap(),
+        cursor: e(4),
+        prev: Prev::Unknown,
+        time_ms: 1,
+        message: Message::new(""),
+    };
+    let event = frame(proto::event_frame(&Event::new(event)));
+    let refused = Problem::invalid("events", "there is no window");
+    let answers = [
+        frame(proto::ok(None, Some(e(9)))),
+        frame(proto::published(None, &Published::new(e(9), e(9), 1))),
+        frame(proto::error(None, &refused, None)),
+        server_frame(0x82, b"\xa2\x06\x00"),
+    ];
+    let away = frame(proto::goaway(Duration::from_millis(9500), Some(e(3))));
+    for (bytes, expected) in [
+        ([beat.clone(), event, closing(1000, "")].concat(), "place e-3, event e-4, ended"),
+        ([&answers.concat()[..], &beat, &closing(4409, "lagged cursor=e-3")].concat(), "place e-3, ended"),
+        (away, "again none true"),
+        (closing(4400, "bad-request"), "error bad-request"),
+        (server_frame(0x82, b"\xff"), "again protocol false"),
+        (server_frame(0x82, b"\x0a\x02\x0a\x00"), "again protocol false"),
+        (server_frame(0x81, b"{}"), "again protocol false"),
+    ] {
+        assert_eq!(told(Subprotocol::Proto, &bytes).await.join(", "), expected, "{bytes:?}");
     }
 }
 
@@ -216,7 +279,7 @@ async fn closes_and_faults_are_told_as_what_they_are() {
 async fn a_silent_server_counts_as_dead() {
     let broker = Broker::memory();
     let server = Server::start(&broker, gate()).await;
-    let client = client(&server).with_silence(Duration::from_millis(50));
+    let client = client(&server, Subprotocol::Json).with_silence(Duration::from_millis(50));
     let mut subscription = client.consume(Subscribe::to("a").unwrap()).await.unwrap();
     next(&mut subscription).await;
     next(&mut subscription).await;
@@ -232,7 +295,8 @@ async fn a_silent_server_counts_as_dead() {
 async fn topics_change_from_the_consumers_own_place() {
     let broker = Broker::memory();
     let server = Server::start(&broker, gate()).await;
-    let mut subscription = client(&server).consume(Subscribe::to("a").unwrap()).await.unwrap();
+    let mut subscription =
+        client(&server, Subprotocol::Json).consume(Subscribe::to("a").unwrap()).await.unwrap();
     publish(&broker, "a", &["1"]).await;
     assert_eq!(next_event(&mut subscription).await, 1);
     publish(&broker, "b", &["2"]).await;
