@@ -14,8 +14,9 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use crate::{
-    Backoff, Batch, Bounds, ConsumeError, Context, Cursor, Delivery, ErrorKind, Feed, Fetch, FetchError,
-    Link, Problem, Pull, Retry, Standing, StartAt, Subscribe, SubscribeError, Subscription, Topics,
+    Backoff, Batch, Bounds, ConsumeError, Context, Cursor, Delivery, Dialing, ErrorKind, Feed, Fetch,
+    FetchError, Link, Problem, Pull, Retry, Standing, Start, StartAt, Subscribe, SubscribeError,
+    Subscription, Topics,
 };
 
 /// No pause is longer: what a clock can still add.
@@ -116,12 +117,70 @@ pub struct Polling {
     place: Option<Cursor>,
     conflated: u64,
     troubled: bool,
+    on_failure: OnFailure,
+}
+
+/// What follows a question that failed but may be repeated.
+#[derive(Clone, Copy)]
+enum OnFailure {
+    /// The link's trouble is told, and the question asked again.
+    AskAgain,
+    /// The feed ends with the error, as one over a connection does.
+    End,
 }
 
 impl Polling {
-    /// Begins to ask `pull`.
+    /// Begins to ask `pull`. The deadline of `cx` is not used.
     pub fn start(pull: Arc<dyn Pull>, cx: Context, request: &Subscribe, schedule: Schedule) -> Subscription {
-        let feed = Self {
+        let cx = Context { deadline: None, ..cx };
+        Subscription::new(Self::new(pull, cx, request, schedule, OnFailure::AskAgain), request)
+    }
+
+    /// The same, but asks once before it returns, until the deadline of `cx`: the starting place is fixed then.
+    ///
+    /// # Errors
+    /// If that question is refused, or answered against the protocol. Other failures are told as
+    /// [`Link::Reconnecting`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves nothing behind.
+    pub async fn open(
+        pull: Arc<dyn Pull>,
+        cx: Context,
+        request: &Subscribe,
+        schedule: Schedule,
+    ) -> Result<Subscription, SubscribeError> {
+        let mut feed = Self::new(pull, cx, request, schedule, OnFailure::AskAgain);
+        if let Err(error) = feed.ask_first().await {
+            if error.kind() == ErrorKind::Protocol {
+                return Err(Problem::from(error).into());
+            }
+            if let Some(refused) = feed.fail(error) {
+                return Err(Problem::from(refused).into());
+            }
+        }
+        feed.cx.deadline = None;
+        Ok(Subscription::new(feed, request))
+    }
+
+    /// Asks for a while, as one connection of a [`Dial`](crate::Dial): opened by a first answer, and lost with the
+    /// first question after it that fails.
+    pub fn dial(pull: Arc<dyn Pull>, request: Subscribe, schedule: Schedule) -> Dialing {
+        Box::pin(async move {
+            let mut feed = Self::new(pull, Context::default(), &request, schedule, OnFailure::End);
+            feed.ask_first().await.map_err(Problem::from)?;
+            Ok(Box::new(feed) as Box<dyn Feed>)
+        })
+    }
+
+    fn new(
+        pull: Arc<dyn Pull>,
+        cx: Context,
+        request: &Subscribe,
+        schedule: Schedule,
+        on_failure: OnFailure,
+    ) -> Self {
+        Self {
             pull,
             cx,
             request: request.clone(),
@@ -132,8 +191,18 @@ impl Polling {
             place: None,
             conflated: 0,
             troubled: false,
-        };
-        Subscription::new(feed, request)
+            on_failure,
+        }
+    }
+
+    async fn ask_first(&mut self) -> Result<(), FetchError> {
+        self.ask();
+        if let State::Asking(answer, question) = &mut self.state {
+            let question = *question;
+            let batch = answer.await?;
+            self.take(batch, question);
+        }
+        Ok(())
     }
 
     fn ask(&mut self) {
@@ -143,7 +212,8 @@ impl Polling {
         fetch.wait =
             if self.asked.is_some() { self.schedule.wait.min(Fetch::MAX_WAIT) } else { Duration::ZERO };
         let question = Question { asked_at: Instant::now(), wait: fetch.wait };
-        let until = question.asked_at + fetch.wait + self.schedule.deadline.min(LONGEST_PAUSE);
+        let until = question.asked_at + fetch.wait + self.schedule.answer_time();
+        let until = self.cx.deadline.map_or(until, |deadline| deadline.min(until));
         let (pull, cx) = (self.pull.clone(), self.cx.clone().with_deadline(until));
         let answer = Box::pin(async move {
             match timeout_at(until, pull.fetch(&cx, fetch)).await {
@@ -198,7 +268,7 @@ impl Polling {
     }
 
     fn fail(&mut self, error: FetchError) -> Option<ConsumeError> {
-        if !error.is_retryable() {
+        if !error.is_retryable() || matches!(self.on_failure, OnFailure::End) {
             self.state = State::Ended;
             return Some(Problem::from(error).into());
         }
@@ -283,6 +353,12 @@ impl Feed for Polling {
             return Ok(());
         }
         self.waiting.retain(|delivery| matches!(delivery, Delivery::Link(_)));
+        if let (None, Some(asked), StartAt::Start(Start::Latest)) =
+            (self.place, self.asked, self.request.start)
+        {
+            // The starting place holds, though it was not told yet.
+            self.request.start = StartAt::After(asked);
+        }
         self.asked = self.place;
         if !(self.troubled && matches!(self.state, State::Resting(_))) {
             self.state = State::Due;

@@ -16,27 +16,88 @@ use crate::{
     Start, StartAt, Subscribe, SubscribeError, Subscription, Topics,
 };
 
-/// A session that lasted this long was useful even if it brought no event.
-const USEFUL: Duration = Duration::from_secs(10);
+/// A connection that lasted this long was useful even if it brought no event.
+pub(crate) const USEFUL: Duration = Duration::from_secs(10);
 
-/// Makes one connection of a push transport: what a client half implements.
+/// Makes one connection of a transport: what a client half implements.
 pub trait Dial: Send + 'static {
     /// Connects and subscribes. `request.start` is the place to go on from.
     ///
     /// The feed reports the loss of its connection as an error that [is
-    /// retryable](ConsumeError::is_retryable), silence beyond its deadline included, and an announced end
-    /// as [`Link::Ended`]; it delivers no other [`Link`].
-    fn dial(&mut self, request: Subscribe) -> Dialing;
+    /// retryable](ConsumeError::is_retryable), silence beyond its deadline included
+    /// ([`ErrorKind::Timeout`]), and an announced end as [`Link::Ended`]; it delivers no other [`Link`].
+    fn dial(&self, request: Subscribe) -> Dialing;
+
+    /// The name of the transport, as the wire contract's metrics label it (section 7); of several, that of
+    /// the one taken.
+    fn transport(&self) -> Option<&'static str>;
+
+    /// Hears how a connection made by it ended. Who makes connections of one kind only has no use for it.
+    fn ended(&mut self, _end: End) {}
+
+    /// Ready once a better connection than the live one could be made: the live one is then left at its
+    /// place, and [`dial`](Dial::dial) asked for the better one. Polled while a connection is live for `request`
+    /// and stands at `place`. Who makes connections of one kind only knows of none better.
+    fn poll_better(&mut self, _cx: &mut task::Context<'_>, _request: &Subscribe, _place: Cursor) -> Poll<()> {
+        Poll::Pending
+    }
 }
 
 /// A connection being made. Dropping it gives it up.
 pub type Dialing = Pin<Box<dyn Future<Output = Result<Box<dyn Feed>, SubscribeError>> + Send>>;
 
+/// How a connection ended that is to be followed by another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum End {
+    /// The source said so before, or said when to come back.
+    Announced {
+        /// How long it was open.
+        age: Duration,
+    },
+    /// It broke.
+    Lost {
+        /// How long it was open; if it broke by silence, only up to the last thing it brought.
+        age: Duration,
+    },
+}
+
 enum State {
     Resting(Pin<Box<Sleep>>),
     Dialing(Dialing),
-    Live(Box<dyn Feed>, Instant),
+    Live(Live),
     Ended,
+}
+
+struct Live {
+    feed: Box<dyn Feed>,
+    opened: Instant,
+    /// When it brought something last.
+    heard: Instant,
+}
+
+impl Live {
+    fn new(feed: Box<dyn Feed>) -> Self {
+        let opened = Instant::now();
+        Self { feed, opened, heard: opened }
+    }
+
+    /// Its end, if that was `retry` or else `cause`.
+    fn end(&self, cause: Option<&Problem>, retry: Option<Duration>) -> End {
+        if retry.is_some() || cause.is_some_and(is_announced) {
+            return End::Announced { age: self.opened.elapsed() };
+        }
+        // Whoever was found silent was no use since he was heard last.
+        match cause.is_some_and(|cause| cause.kind() == ErrorKind::Timeout) {
+            true => End::Lost { age: self.heard - self.opened },
+            false => End::Lost { age: self.opened.elapsed() },
+        }
+    }
+}
+
+/// Whether the source is there and asks to come back later.
+pub(crate) fn is_announced(problem: &Problem) -> bool {
+    problem.kind() == ErrorKind::Busy || matches!(problem.retry(), Retry::After(_))
 }
 
 /// A [`Feed`] over connections that [`Dial`] makes: reconnects with back-off, resumes from its place, and
@@ -65,7 +126,7 @@ impl<D: Dial> Reconnecting<D> {
     /// protocol; other failures, a server that is down among them, are told as [`Link::Reconnecting`] and tried
     /// again for as long as the subscription lives.
     pub async fn start(
-        mut dial: D,
+        dial: D,
         request: Subscribe,
         backoff: Backoff,
     ) -> Result<Subscription, SubscribeError> {
@@ -94,17 +155,17 @@ impl<D: Dial> Reconnecting<D> {
     }
 
     fn connected(&mut self, live: Box<dyn Feed>) {
-        self.state = State::Live(live, Instant::now());
+        self.state = State::Live(Live::new(live));
         self.announce = Some(Link::Connected);
         self.pay();
     }
 
     /// Grants the live source what it is owed.
     fn pay(&mut self) {
-        if let State::Live(feed, _) = &mut self.state
+        if let State::Live(live) = &mut self.state
             && self.owed > 0
         {
-            feed.grant(std::mem::take(&mut self.owed));
+            live.feed.grant(std::mem::take(&mut self.owed));
         }
     }
 
@@ -122,10 +183,10 @@ impl<D: Dial> Reconnecting<D> {
 
     /// Takes over what the live feed knew.
     fn leave(&mut self) {
-        if let State::Live(feed, since) = &self.state {
-            self.conflated += feed.conflated();
-            self.place = feed.place().or(self.place);
-            if since.elapsed() >= USEFUL {
+        if let State::Live(live) = &self.state {
+            self.conflated += live.feed.conflated();
+            self.place = live.feed.place().or(self.place);
+            if live.opened.elapsed() >= USEFUL {
                 self.backoff.reset();
             }
             self.state = State::Ended;
@@ -133,6 +194,9 @@ impl<D: Dial> Reconnecting<D> {
     }
 
     fn rest(&mut self, cause: Option<Problem>, hint: Option<Duration>) {
+        if let State::Live(live) = &self.state {
+            self.dial.ended(live.end(cause.as_ref(), hint));
+        }
         self.leave();
         let asked = hint.or_else(|| match cause.as_ref().map(Problem::retry) {
             Some(Retry::After(delay)) => Some(delay),
@@ -153,6 +217,11 @@ impl<D: Dial> Reconnecting<D> {
         before: usize,
     ) -> Option<ConsumeError> {
         let mut ended = None;
+        if let State::Live(live) = &mut self.state
+            && out.deliveries.len() > before
+        {
+            live.heard = Instant::now();
+        }
         for delivery in &out.deliveries[before..] {
             match delivery {
                 Delivery::Link(Link::Ended { retry, cursor }) => ended = Some((*retry, *cursor)),
@@ -223,8 +292,13 @@ impl<D: Dial> Feed for Reconnecting<D> {
                         return Poll::Ready(Some(Err(Problem::from(error).into())));
                     }
                 },
-                State::Live(feed, _) => {
-                    let polled = ready!(feed.poll_batch(cx, bounds, out));
+                State::Live(live) => {
+                    let place = live.feed.place().or(self.place);
+                    if place.is_some_and(|at| self.dial.poll_better(cx, &self.request, at).is_ready()) {
+                        self.redial();
+                        continue;
+                    }
+                    let polled = ready!(live.feed.poll_batch(cx, bounds, out));
                     if let Some(error) = self.take(polled, out, before) {
                         return Poll::Ready(Some(Err(error)));
                     }
@@ -235,7 +309,7 @@ impl<D: Dial> Feed for Reconnecting<D> {
 
     fn place(&self) -> Option<Cursor> {
         match &self.state {
-            State::Live(feed, _) => feed.place().or(self.place),
+            State::Live(live) => live.feed.place().or(self.place),
             _ => self.place,
         }
     }
@@ -244,8 +318,8 @@ impl<D: Dial> Feed for Reconnecting<D> {
     fn retarget(&mut self, topics: Topics) -> Result<(), SubscribeError> {
         self.request.topics = topics.clone();
         match &mut self.state {
-            State::Live(feed, _) => {
-                if feed.retarget(topics).is_err() {
+            State::Live(live) => {
+                if live.feed.retarget(topics).is_err() {
                     self.redial();
                 }
             }
@@ -267,13 +341,17 @@ impl<D: Dial> Feed for Reconnecting<D> {
 
     fn conflated(&self) -> u64 {
         match &self.state {
-            State::Live(feed, _) => self.conflated + feed.conflated(),
+            State::Live(live) => self.conflated + live.feed.conflated(),
             _ => self.conflated,
         }
     }
 
     fn standing(&self) -> Option<Standing> {
         None
+    }
+
+    fn transport(&self) -> Option<&'static str> {
+        self.dial.transport()
     }
 }
 

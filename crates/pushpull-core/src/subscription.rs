@@ -59,6 +59,11 @@ pub trait Feed: Send {
 
     /// Whether it stands with others. See [`Standing`].
     fn standing(&self) -> Option<Standing>;
+
+    /// The transport by which it comes: see [`Subscription::transport`]. A feed from within the process comes by none.
+    fn transport(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// Says that a subscription is live, plain (nothing of it is its own but the place) and caught up, so that it
@@ -89,6 +94,7 @@ impl Standing {
 /// request asked for. Dropping it ends it.
 pub struct Subscription {
     feed: Box<dyn Feed>,
+    transport: Option<&'static str>,
     taken: VecDeque<Delivery>,
     place: Option<Cursor>,
     credit: Option<u64>,
@@ -112,6 +118,7 @@ impl Subscription {
     pub fn new(feed: impl Feed + 'static, request: &Subscribe) -> Self {
         Self {
             feed: Box::new(feed),
+            transport: None,
             taken: VecDeque::new(),
             place: None,
             credit: request.window.map(|window| u64::from(window.get())),
@@ -119,6 +126,22 @@ impl Subscription {
             ended: false,
             failed: None,
         }
+    }
+
+    /// The same, told to come by `transport` where its feed does not know.
+    #[must_use]
+    pub fn by_transport(mut self, transport: &'static str) -> Self {
+        self.transport = Some(transport);
+        self
+    }
+
+    /// The transport by which deliveries come, as the wire contract labels it (section 7): `ws`, `sse`, `longpoll`,
+    /// `poll`, `grpc`; `None` for a source within the process, or one of several parts.
+    ///
+    /// A subscription that [falls back](crate::Fallback) changes it: each change is followed by a
+    /// [`Link::Connected`](crate::Link::Connected). Between two connections it is the one to be tried next.
+    pub fn transport(&self) -> Option<&'static str> {
+        self.feed.transport().or(self.transport)
     }
 
     /// Takes what is ready, as [`Feed::poll_batch`] does, within the credit and the rate: the adapters' path.
@@ -280,6 +303,10 @@ impl Consumer for Subscription {
 
     fn place(&self) -> Option<Cursor> {
         Self::place(self)
+    }
+
+    fn transport(&self) -> Option<&'static str> {
+        Self::transport(self)
     }
 }
 

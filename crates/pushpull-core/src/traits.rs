@@ -74,6 +74,9 @@ pub trait Consumer: Send {
 
     /// The place of the last delivery returned: resume there, on any transport and node.
     fn place(&self) -> Option<Cursor>;
+
+    /// The transport by which deliveries come now: see [`Subscription::transport`].
+    fn transport(&self) -> Option<&'static str>;
 }
 
 /// What a publish gave.
@@ -264,5 +267,9 @@ impl<T: Consumer + ?Sized> Consumer for Box<T> {
 
     fn place(&self) -> Option<Cursor> {
         (**self).place()
+    }
+
+    fn transport(&self) -> Option<&'static str> {
+        (**self).transport()
     }
 }

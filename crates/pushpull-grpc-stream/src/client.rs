@@ -12,7 +12,7 @@ use pushpull_core::{
     Backoff, Batch, Context, Delivery, Dial, Dialing, ErrorKind, Feed, Fetch, FetchError, Problem, Pull,
     Push, Reconnecting, Subscribe, SubscribeError, Subscription,
 };
-use pushpull_http::BaseUrl;
+use pushpull_http::{BaseUrl, Transport};
 use tokio::time::{Instant, timeout_at};
 use tonic::{
     Request, Status,
@@ -199,8 +199,12 @@ fn secured(endpoint: Endpoint, base: &BaseUrl) -> Result<Endpoint, Problem> {
 }
 
 impl Dial for GrpcClient {
-    fn dial(&mut self, request: Subscribe) -> Dialing {
+    fn dial(&self, request: Subscribe) -> Dialing {
         Box::pin(self.clone().connect(request))
+    }
+
+    fn transport(&self) -> Option<&'static str> {
+        Some(Transport::Grpc.as_str())
     }
 }
 

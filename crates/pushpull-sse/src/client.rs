@@ -11,7 +11,7 @@ use pushpull_core::{
     Backoff, Context, Dial, Dialing, ErrorKind, Feed, Message, Problem, Producer, PublishError, Published,
     Push, Reconnecting, Subscribe, SubscribeError, Subscription, Topic,
 };
-use pushpull_http::{BaseUrl, Endpoint, HttpClient, HttpProducer, encode_query};
+use pushpull_http::{BaseUrl, Endpoint, HttpClient, HttpProducer, Transport, encode_query};
 use tokio::time::Instant;
 
 use crate::feed::{EndedFeed, SseFeed};
@@ -93,8 +93,12 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 }
 
 impl Dial for SseClient {
-    fn dial(&mut self, request: Subscribe) -> Dialing {
+    fn dial(&self, request: Subscribe) -> Dialing {
         Box::pin(self.clone().connect(request))
+    }
+
+    fn transport(&self) -> Option<&'static str> {
+        Some(Transport::Sse.as_str())
     }
 }
 

@@ -15,7 +15,7 @@ use pushpull_core::{
     Backoff, Context, Dial, Dialing, ErrorKind, Feed, Message, Problem, Producer, PublishError, Published,
     Push, Reconnecting, Subscribe, SubscribeError, Subscription, Topic,
 };
-use pushpull_http::{BaseUrl, Endpoint, HttpClient, HttpProducer, encode_query};
+use pushpull_http::{BaseUrl, Endpoint, HttpClient, HttpProducer, Transport, encode_query};
 use tokio::time::Instant;
 use tungstenite::handshake::{client::generate_key, derive_accept_key};
 
@@ -140,8 +140,12 @@ fn check(headers: &HeaderMap, key: &str, subprotocol: Subprotocol) -> Result<(),
 }
 
 impl Dial for WsClient {
-    fn dial(&mut self, request: Subscribe) -> Dialing {
+    fn dial(&self, request: Subscribe) -> Dialing {
         Box::pin(self.clone().connect(request))
+    }
+
+    fn transport(&self) -> Option<&'static str> {
+        Some(Transport::Ws.as_str())
     }
 }
 

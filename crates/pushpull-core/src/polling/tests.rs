@@ -402,3 +402,59 @@ async fn retargeting_drops_what_waited_and_keeps_the_link() {
     let last = pull.asked().pop().unwrap();
     assert_eq!((last.start, last.topics.single()), (StartAt::After(at(1)), "b".parse().ok()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_opened_stands_at_its_first_answer() {
+    let pull = FakePull::new([
+        Step::Answer(batch([], 5)),
+        Step::Answer(batch([Delivery::Event(event_of("b", 7))], 7)),
+    ]);
+    let cx = Context::default().with_deadline(Instant::now() + Duration::from_secs(2));
+    let mut subscription =
+        Polling::open(pull.clone(), cx, &asks(Start::Latest), Schedule::default()).await.unwrap();
+    assert_eq!(starts(&pull), [Start::Latest.into()], "it asked before anybody waited");
+    subscription.retarget(Pattern::new("b").unwrap().into()).unwrap();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(take(&mut subscription, 2).await, ["place 5", "b 7"], "what was the start stays the start");
+    assert_eq!(starts(&pull)[1], StartAt::After(at(5)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_opened_tells_a_refusal_and_outlives_a_failure() {
+    for (problem, kind) in
+        [(refused(), ErrorKind::Forbidden), (Problem::new(ErrorKind::Protocol, "?"), ErrorKind::Protocol)]
+    {
+        let pull = FakePull::new([Step::Fail(problem)]);
+        let opened = Polling::open(pull, Context::default(), &asks(at(1)), steady(1)).await;
+        assert_eq!(opened.unwrap_err().kind(), kind);
+    }
+    let pull = FakePull::new([Step::Hang, Step::Answer(batch([], 1))]);
+    let cx = Context::default().with_deadline(Instant::now() + Duration::from_secs(3));
+    let begun = Instant::now();
+    let mut subscription = Polling::open(pull, cx, &asks(at(1)), steady(1)).await.unwrap();
+    assert_eq!(begun.elapsed(), Duration::from_secs(3), "the caller's deadline");
+    sleep(Duration::from_secs(60)).await;
+    let told = ["reconnecting (no answer within the deadline)", "connected", "place 1"];
+    assert_eq!(take(&mut subscription, 3).await, told);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_dialled_is_lost_with_the_first_question_that_fails() {
+    let pull = FakePull::new([Step::Fail(down())]);
+    let failed = Polling::dial(pull, asks(at(1)), steady(1)).await.err().unwrap();
+    assert_eq!(failed.kind(), ErrorKind::Unavailable);
+    let steps = [Step::Answer(batch([event(2)], 2)), Step::Answer(batch([], 3)), Step::Fail(down())];
+    let pull = FakePull::new(steps);
+    let mut feed = Polling::dial(pull.clone(), asks(at(1)), steady(1)).await.unwrap();
+    assert_eq!((pull.asked().len(), feed.place()), (1, None), "nothing is handed over yet");
+    let mut out = Batch::default();
+    let ended = loop {
+        let polled = std::future::poll_fn(|cx| feed.poll_batch(cx, Bounds::default(), &mut out)).await;
+        if !matches!(polled, Some(Ok(()))) {
+            break polled;
+        }
+    };
+    assert_eq!(out.deliveries.iter().map(shown).collect::<Vec<_>>(), ["place 1", "a 2", "place 3"]);
+    assert_eq!(ended.unwrap().unwrap_err().problem().detail(), "down");
+    assert_eq!((feed.place(), pull.asked().len()), (Some(at(3)), 3));
+}

@@ -15,14 +15,14 @@ type Asked = Arc<Mutex<Vec<(Instant, Subscribe)>>>;
 
 /// Gives one connection after another, and hangs after the last.
 struct FakeDial {
-    connections: VecDeque<Result<FakeFeed, Problem>>,
+    connections: Mutex<VecDeque<Result<FakeFeed, Problem>>>,
     asked: Asked,
 }
 
 impl Dial for FakeDial {
-    fn dial(&mut self, request: Subscribe) -> Dialing {
+    fn dial(&self, request: Subscribe) -> Dialing {
         self.asked.lock().unwrap().push((Instant::now(), request));
-        let next = self.connections.pop_front();
+        let next = self.connections.lock().unwrap().pop_front();
         Box::pin(async move {
             match next {
                 Some(Ok(feed)) => Ok(Box::new(feed) as Box<dyn Feed>),
@@ -31,11 +31,15 @@ impl Dial for FakeDial {
             }
         })
     }
+
+    fn transport(&self) -> Option<&'static str> {
+        Some("fake")
+    }
 }
 
 fn dial(connections: impl IntoIterator<Item = Result<FakeFeed, Problem>>) -> (FakeDial, Asked) {
     let asked = Asked::default();
-    (FakeDial { connections: connections.into_iter().collect(), asked: asked.clone() }, asked)
+    (FakeDial { connections: Mutex::new(connections.into_iter().collect()), asked: asked.clone() }, asked)
 }
 
 fn gives(deliveries: Vec<Delivery>) -> FakeFeed {
