@@ -63,6 +63,7 @@ modules! {
     ws_frames => "test_ws_frames"
     ws_json => "test_ws_json"
     ws_raw => "test_ws_raw"
+    ws_proto => "test_ws_proto"
     gaps => "test_gaps"
     choices => "test_choices"
     auth => "test_auth"
