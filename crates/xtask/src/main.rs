@@ -1,8 +1,10 @@
-//! The repository's chores: `cargo xtask test`, `cargo xtask check`, `cargo xtask loom`.
+//! The repository's chores: `cargo xtask test`, `cargo xtask check`, `cargo xtask loom`, and parts of `check`.
 
 mod arrows;
+mod features;
 mod setup;
 mod switch;
+mod trees;
 
 use std::{
     env,
@@ -15,7 +17,10 @@ type Failure = String;
 const USAGE: &str = "usage: cargo xtask <chore>
   test    installs what the tests need and is missing, then runs all of them
   check   formatting, lints, docs, features, dependencies and the layers' arrows
-  loom    every interleaving of the wake-up protocol's model";
+  loom    every interleaving of the wake-up protocol's model
+parts of check:
+  features  every one and every two transports build, for each side
+  trees     every one and every two transports bring no other's dependencies";
 
 fn main() -> ExitCode {
     let chore = env::args().nth(1).unwrap_or_default();
@@ -23,6 +28,8 @@ fn main() -> ExitCode {
         "test" => test(),
         "check" => check(),
         "loom" => loom(),
+        "features" => features::check(),
+        "trees" => trees::check(),
         _ => Err(USAGE.to_owned()),
     };
     match done {
@@ -48,14 +55,13 @@ fn test() -> Result<(), Failure> {
 }
 
 fn check() -> Result<(), Failure> {
-    setup::tool("hack", "cargo-hack", "0.6.46", "checks every feature by itself")?;
     setup::tool("deny", "cargo-deny", "0.20.2", "checks licences and sources")?;
     arrows::check()?;
+    trees::check()?;
     run("cargo", &["fmt", "--all", "--check"])?;
     run("cargo", &["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"])?;
     run_with("RUSTDOCFLAGS", "-D warnings", &["doc", "--workspace", "--no-deps", "--all-features"])?;
-    let features = ["hack", "check", "--package", "pushpull", "--each-feature", "--no-dev-deps"];
-    run_with("RUSTFLAGS", "-D warnings", &features)?;
+    features::check()?;
     run("cargo", &["deny", "--log-level", "error", "check", "bans", "licenses", "sources"])
 }
 
