@@ -108,10 +108,18 @@ fn what_begins_at_the_newest_and_does_not_wait_brings_the_place_alone() {
     });
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let context = pushpull_core::Context::default();
-    while !is_done.load(Ordering::Acquire) {
+    let mut newest = 0;
+    let mut ask = || {
         let batch = runtime.block_on(broker.fetch(&context, Fetch::new(asking("a b.x").topics))).unwrap();
         assert!(batch.deliveries.is_empty(), "{:?} came before the starting place", batch.deliveries);
-        assert!(batch.place.is_some());
+        let place = batch.place.unwrap().seq();
+        assert!(place >= newest, "{place} was told after {newest}");
+        newest = place;
+    };
+    while !is_done.load(Ordering::Acquire) {
+        ask();
     }
     publisher.join().unwrap();
+    ask();
+    assert_eq!(newest, (0..BATCHES).map(|n| n % 7 + 1).sum::<u64>(), "all that was published");
 }
