@@ -212,7 +212,9 @@ async fn what_cannot_be_mended_fails_at_once() {
     let error = stranger.publish(&cx, &topic, &[Message::text("x")]).await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (ErrorKind::Forbidden, Outcome::NotApplied));
     let friend = client.with_token("friend").unwrap();
-    assert!(friend.publish(&cx, &topic, &[Message::text("x")]).await.is_ok());
+    let published = friend.publish(&cx, &topic, &[Message::text("x")]).await.unwrap();
+    assert_eq!((published.first, published.last.seq(), published.count), (published.last, 1, 1));
+    assert_eq!(node.broker.place(), published.last, "and nothing of the stranger's");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Which status says what.
 
+use std::time::Duration;
+
 use pushpull_broker::Broker;
 use pushpull_grpc_stream::proto::{FetchRequest, Message, Overflow, PublishRequest, Start, SubscribeRequest};
 use pushpull_http::{Gate, Transport};
@@ -127,7 +129,9 @@ async fn who_is_not_known_or_may_not_is_told() {
     assert_eq!(told(&stranger.unwrap_err()), forbidden);
     assert_eq!(told(&client.fetch(bearing("stranger", fetch())).await.unwrap_err()), forbidden);
     assert_eq!(told(&client.publish(bearing("stranger", publish())).await.unwrap_err()), forbidden);
-    assert!(client.publish(bearing("friend", publish())).await.is_ok());
+    let published = client.publish(bearing("friend", publish())).await.unwrap().into_inner();
+    assert_eq!((published.cursor, published.count), (node.broker.place().to_string(), 1));
+    assert_eq!(node.broker.place().seq(), 1, "and nothing of the others'");
     let foreign = |mut request: Request<SubscribeRequest>| {
         request.metadata_mut().insert("origin", "https://evil.example".parse().unwrap());
         request
@@ -138,19 +142,24 @@ async fn who_is_not_known_or_may_not_is_told() {
 
 #[tokio::test]
 async fn a_full_and_a_draining_server_say_when_to_come_back() {
-    let gate = Gate::builder().with_max_connections(1).build().unwrap();
+    let spread = Duration::from_secs(2);
+    let gate = Gate::builder().with_max_connections(1).with_retry_spread(spread).build().unwrap();
     let node = Node::start(&Broker::memory(), gate).await;
+    let retry = |status: &Status| {
+        let delay = status.get_error_details().retry_info().and_then(|info| info.retry_delay).unwrap();
+        assert!((spread / 10..=spread).contains(&delay), "{delay:?}");
+    };
     let mut client = node.client().await;
     let mut frames = client.subscribe(topics(&["a"])).await.unwrap().into_inner();
     next(&mut frames).await;
     let full = client.subscribe(topics(&["a"])).await.unwrap_err();
     assert_eq!(told(&full), (Code::ResourceExhausted, "overloaded".into(), None));
-    assert!(full.get_error_details().retry_info().unwrap().retry_delay.is_some());
+    retry(&full);
     assert_eq!(node.gate.metrics().connections(Transport::Grpc), 1);
     drop(frames);
     // Not by the listener, which would close the connection.
     node.gate.drain().begin();
     let draining = client.subscribe(topics(&["a"])).await.unwrap_err();
     assert_eq!(told(&draining), (Code::Unavailable, "unavailable".into(), None));
-    assert!(draining.get_error_details().retry_info().unwrap().retry_delay.is_some());
+    retry(&draining);
 }
