@@ -22,6 +22,6 @@ mod server;
 pub use server::PollService;
 #[cfg(feature = "client")]
 pub use {
-    client::HttpPollClient,
+    client::{HttpPollClient, Poll},
     scrape::{Scrape, Scraped},
 };

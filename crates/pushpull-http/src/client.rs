@@ -1,7 +1,9 @@
 //! The HTTP client that the client halves share.
 
+mod polling;
 mod producer;
 mod pull;
+mod stream;
 mod url;
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
@@ -20,8 +22,10 @@ use hyper_util::{
 use pushpull_core::{ErrorKind, Problem};
 use tokio::time::{Instant, timeout_at};
 
+pub use polling::{PollPath, PollingClient};
 pub use producer::HttpProducer;
 pub use pull::HttpPull;
+pub use stream::StreamClient;
 pub use url::BaseUrl;
 
 #[cfg(feature = "tls")]

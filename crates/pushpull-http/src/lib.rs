@@ -42,7 +42,9 @@ pub use query::{BatchFormat, Endpoint, Format, KeepAlive, Query, Token, encode_f
 pub use transport::Transport;
 
 #[cfg(feature = "client")]
-pub use client::{Answer, BaseUrl, HttpClient, HttpProducer, HttpPull, RequestError};
+pub use client::{
+    Answer, BaseUrl, HttpClient, HttpProducer, HttpPull, PollPath, PollingClient, RequestError, StreamClient,
+};
 #[cfg(feature = "server")]
 pub use {
     auth::{Action, AllowAll, Authorizer},

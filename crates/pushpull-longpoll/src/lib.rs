@@ -16,6 +16,6 @@ mod client;
 mod server;
 
 #[cfg(feature = "client")]
-pub use client::LongpollClient;
+pub use client::{Longpoll, LongpollClient};
 #[cfg(feature = "server")]
 pub use server::LongpollService;

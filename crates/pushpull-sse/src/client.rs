@@ -9,28 +9,18 @@ use http::{
 };
 use pushpull_core::{
     Backoff, Context, Dial, Dialing, ErrorKind, Feed, Message, Problem, Producer, PublishError, Published,
-    Push, Reconnecting, Subscribe, SubscribeError, Subscription, Topic,
+    Push, Subscribe, SubscribeError, Subscription, Topic,
 };
-use pushpull_http::{BaseUrl, Endpoint, HttpClient, HttpProducer, Transport, encode_query};
-use tokio::time::Instant;
+use pushpull_http::{BaseUrl, Endpoint, HttpClient, StreamClient, Transport, encode_query};
 
 use crate::feed::{EndedFeed, SseFeed};
-
-/// How long a connection may take: 10 s.
-const CONNECT: Duration = Duration::from_secs(10);
-/// Two and a half of a server's keep-alive intervals.
-const SILENCE: Duration = Duration::from_millis(37_500);
-/// No silence is longer: what a clock can still add.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A [`Push`] over a server's `/sse`, and a [`Producer`] by `POST /topics/{topic}`.
 ///
 /// A subscription reconnects, resumes from its place, and tells every change of the link. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct SseClient {
-    http: HttpClient,
-    silence: Duration,
-    backoff: Backoff,
+    stream: StreamClient,
 }
 
 impl SseClient {
@@ -44,7 +34,7 @@ impl SseClient {
 
     /// A client over `http`.
     pub fn over(http: HttpClient) -> Self {
-        Self { http, silence: SILENCE, backoff: Backoff::default() }
+        Self { stream: StreamClient::over(http) }
     }
 
     /// The same, bearing `token`.
@@ -52,22 +42,20 @@ impl SseClient {
     /// # Errors
     /// If `token` cannot stand in a header.
     pub fn with_token(self, token: &str) -> Result<Self, Problem> {
-        Ok(Self { http: self.http.with_token(token)?, ..self })
+        Ok(Self { stream: self.stream.with_token(token)? })
     }
 
     /// Sets after how long without a byte a connection counts as dead. Default: 37.5 s, two and a half of a
     /// server's keep-alive intervals; at most a year.
     #[must_use]
-    pub fn with_silence(mut self, silence: Duration) -> Self {
-        self.silence = silence.min(LONGEST);
-        self
+    pub fn with_silence(self, silence: Duration) -> Self {
+        Self { stream: self.stream.with_silence(silence) }
     }
 
     /// Sets the delays between two attempts to connect.
     #[must_use]
-    pub fn with_backoff(mut self, backoff: Backoff) -> Self {
-        self.backoff = backoff;
-        self
+    pub fn with_backoff(self, backoff: Backoff) -> Self {
+        Self { stream: self.stream.with_backoff(backoff) }
     }
 
     async fn connect(self, request: Subscribe) -> Result<Box<dyn Feed>, SubscribeError> {
@@ -75,14 +63,14 @@ impl SseClient {
         headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         let path = format!("/sse?{}", encode_query(&request, Endpoint::Sse));
-        let answer = self.http.get(&path, headers, Instant::now() + CONNECT).await?;
+        let answer = self.stream.http().get(&path, headers, self.stream.deadline()).await?;
         match answer.status {
             StatusCode::OK if is_event_stream(&answer.headers) => {
-                Ok(Box::new(SseFeed::new(answer.body, self.silence, &request)))
+                Ok(Box::new(SseFeed::new(answer.body, self.stream.silence(), &request)))
             }
             StatusCode::OK => Err(Problem::new(ErrorKind::Protocol, "the answer is no event stream").into()),
             StatusCode::NO_CONTENT => Ok(Box::new(EndedFeed::default())),
-            _ => Err(answer.problem(Instant::now() + CONNECT).await.into()),
+            _ => Err(answer.problem(self.stream.deadline()).await.into()),
         }
     }
 }
@@ -105,7 +93,7 @@ impl Dial for SseClient {
 #[async_trait]
 impl Push for SseClient {
     async fn subscribe(&self, _cx: &Context, request: Subscribe) -> Result<Subscription, SubscribeError> {
-        Reconnecting::start(self.clone(), request, self.backoff.clone()).await
+        self.stream.subscribe(self.clone(), request).await
     }
 }
 
@@ -117,6 +105,6 @@ impl Producer for SseClient {
         topic: &Topic,
         messages: &[Message],
     ) -> Result<Published, PublishError> {
-        HttpProducer::new(self.http.clone()).publish(cx, topic, messages).await
+        self.stream.publish(cx, topic, messages).await
     }
 }

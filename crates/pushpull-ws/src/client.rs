@@ -13,20 +13,12 @@ use http::{
 use hyper_util::rt::TokioIo;
 use pushpull_core::{
     Backoff, Context, Dial, Dialing, ErrorKind, Feed, Message, Problem, Producer, PublishError, Published,
-    Push, Reconnecting, Subscribe, SubscribeError, Subscription, Topic,
+    Push, Subscribe, SubscribeError, Subscription, Topic,
 };
-use pushpull_http::{BaseUrl, Endpoint, HttpClient, HttpProducer, Transport, encode_query};
-use tokio::time::Instant;
+use pushpull_http::{BaseUrl, Endpoint, HttpClient, StreamClient, Transport, encode_query};
 use tungstenite::handshake::{client::generate_key, derive_accept_key};
 
 use crate::{Subprotocol, feed::WsFeed};
-
-/// How long a connection may take: 10 s.
-const CONNECT: Duration = Duration::from_secs(10);
-/// Two and a half of a server's keep-alive intervals.
-const SILENCE: Duration = Duration::from_millis(37_500);
-/// No silence is longer: what a clock can still add.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A [`Push`] over a server's `/ws` by a [`Subprotocol`], and a [`Producer`] by `POST /topics/{topic}`.
 ///
@@ -37,10 +29,8 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 /// anew at the next poll.
 #[derive(Clone, Debug)]
 pub struct WsClient {
-    http: HttpClient,
+    stream: StreamClient,
     subprotocol: Subprotocol,
-    silence: Duration,
-    backoff: Backoff,
 }
 
 impl WsClient {
@@ -60,7 +50,7 @@ impl WsClient {
 
     /// A client over `http`.
     pub fn over(http: HttpClient) -> Self {
-        Self { http, subprotocol: Subprotocol::default(), silence: SILENCE, backoff: Backoff::default() }
+        Self { stream: StreamClient::over(http), subprotocol: Subprotocol::default() }
     }
 
     /// The same, bearing `token`.
@@ -68,7 +58,7 @@ impl WsClient {
     /// # Errors
     /// If `token` cannot stand in a header.
     pub fn with_token(self, token: &str) -> Result<Self, Problem> {
-        Ok(Self { http: self.http.with_token(token)?, ..self })
+        Ok(Self { stream: self.stream.with_token(token)?, ..self })
     }
 
     /// Sets what is spoken. Default: [`Subprotocol::Json`], which every server of ours knows.
@@ -81,29 +71,41 @@ impl WsClient {
     /// Sets after how long without a byte a connection counts as dead. Default: 37.5 s, two and a half of a
     /// server's keep-alive intervals; at most a year.
     #[must_use]
-    pub fn with_silence(mut self, silence: Duration) -> Self {
-        self.silence = silence.min(LONGEST);
-        self
+    pub fn with_silence(self, silence: Duration) -> Self {
+        Self { stream: self.stream.with_silence(silence), ..self }
     }
 
     /// Sets the delays between two attempts to connect.
     #[must_use]
-    pub fn with_backoff(mut self, backoff: Backoff) -> Self {
-        self.backoff = backoff;
-        self
+    pub fn with_backoff(self, backoff: Backoff) -> Self {
+        Self { stream: self.stream.with_backoff(backoff), ..self }
     }
 
     async fn connect(self, request: Subscribe) -> Result<Box<dyn Feed>, SubscribeError> {
-        let deadline = Instant::now() + CONNECT;
+        let deadline = self.stream.deadline();
         let key = generate_key();
         let path = format!("/ws?{}", encode_query(&request, Endpoint::WsSubprotocol));
-        let answer = self.http.get(&path, handshake(&key, self.subprotocol)?, deadline).await?;
+        let answer = self.stream.http().get(&path, handshake(&key, self.subprotocol)?, deadline).await?;
         if answer.status != StatusCode::SWITCHING_PROTOCOLS {
-            return Err(answer.problem(deadline).await.into());
+            return Err(refusal(answer.problem(deadline).await).into());
         }
         check(&answer.headers, &key, self.subprotocol)?;
         let upgraded = answer.upgraded(deadline).await?;
-        Ok(Box::new(WsFeed::new(TokioIo::new(upgraded), self.subprotocol, self.silence, &request)))
+        Ok(Box::new(WsFeed::new(TokioIo::new(upgraded), self.subprotocol, self.stream.silence(), &request)))
+    }
+}
+
+/// What a refusal before the upgrade says. A server of ours names the header that is wrong with a handshake, and the
+/// parameter of a query by a lower-case word. Of this client's handshake nothing is wrong: somebody in between has changed
+/// it, or the server does not speak what is offered.
+fn refusal(problem: Problem) -> Problem {
+    let of_handshake = |name: &str| name.starts_with(|first: char| first.is_ascii_uppercase());
+    match problem.parameter() {
+        Some(name) if of_handshake(name) => {
+            let detail = format!("the handshake is refused: {name}: {}", problem.detail());
+            Problem::new(ErrorKind::Unsupported, detail)
+        }
+        _ => problem,
     }
 }
 
@@ -152,7 +154,7 @@ impl Dial for WsClient {
 #[async_trait]
 impl Push for WsClient {
     async fn subscribe(&self, _cx: &Context, request: Subscribe) -> Result<Subscription, SubscribeError> {
-        Reconnecting::start(self.clone(), request, self.backoff.clone()).await
+        self.stream.subscribe(self.clone(), request).await
     }
 }
 
@@ -164,7 +166,7 @@ impl Producer for WsClient {
         topic: &Topic,
         messages: &[Message],
     ) -> Result<Published, PublishError> {
-        HttpProducer::new(self.http.clone()).publish(cx, topic, messages).await
+        self.stream.publish(cx, topic, messages).await
     }
 }
 
@@ -202,12 +204,25 @@ mod tests {
     }
 
     #[test]
+    fn a_handshake_that_was_changed_on_its_way_is_no_bad_request() {
+        for (name, kind) in [
+            ("Upgrade", ErrorKind::Unsupported),
+            ("Sec-WebSocket-Version", ErrorKind::Unsupported),
+            ("HTTP", ErrorKind::Unsupported),
+            ("topic", ErrorKind::Invalid),
+        ] {
+            assert_eq!(refusal(Problem::invalid(name, "it is wrong")).kind(), kind, "{name}");
+        }
+        assert_eq!(refusal(Problem::new(ErrorKind::Forbidden, "no")).kind(), ErrorKind::Forbidden);
+    }
+
+    #[test]
     fn urls_of_both_kinds_are_taken() {
         for (url, base) in [
             ("ws://127.0.0.1:8080/live", "http://127.0.0.1:8080/live"),
             ("http://127.0.0.1:8080/live/", "http://127.0.0.1:8080/live"),
         ] {
-            assert_eq!(WsClient::new(url).unwrap().http.base().to_string(), base);
+            assert_eq!(WsClient::new(url).unwrap().stream.http().base().to_string(), base);
         }
         for bad in ["ftp://h", "ws://", "h:80"] {
             assert_eq!(WsClient::new(bad).unwrap_err().parameter(), Some("url"), "{bad}");

@@ -1,21 +1,18 @@
 //! Asking by `GET /poll` and `GET /longpoll`.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pushpull_core::{
     Batch, Context, Cursor, Delivery, ErrorKind, Fetch, FetchError, Polling, Problem, Pull, Push, Schedule,
-    Start, StartAt, Subscribe, SubscribeError, Subscription, Topics,
+    StartAt, Subscribe, SubscribeError, Subscription,
 };
 use tokio::time::Instant;
 
 use super::{Answer, HttpClient, MAX_PROBLEM};
 use crate::{
-    Endpoint, encode_fetch,
+    Endpoint, Transport, encode_fetch,
     headers::PUSHPULL_CURSOR,
     json::{Item, parse_item, parse_page},
 };
@@ -79,6 +76,19 @@ impl HttpPull {
     /// The client it asks over.
     pub fn client(&self) -> &HttpClient {
         &self.client
+    }
+
+    /// When it asks as a [`Push`].
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// The transport it is.
+    pub fn transport(&self) -> Transport {
+        match self.endpoint {
+            Endpoint::Longpoll => Transport::Longpoll,
+            _ => Transport::Poll,
+        }
     }
 
     /// The path and query that ask for `request`, and how long to wait for the answer.
@@ -161,43 +171,9 @@ impl Push for HttpPull {
     /// goes on as the schedule says. A first attempt that fails but may be repeated is told as
     /// [`Link::Reconnecting`](pushpull_core::Link::Reconnecting).
     async fn subscribe(&self, cx: &Context, request: Subscribe) -> Result<Subscription, SubscribeError> {
-        let first = Fetch::like(&request).with_limit(self.schedule.limit);
-        let until = Instant::now() + self.schedule.deadline;
-        let bounded = cx.clone().with_deadline(cx.deadline.map_or(until, |deadline| deadline.min(until)));
-        let first = match self.fetch(&bounded, first).await {
-            Err(error) if !error.is_retryable() || error.kind() == ErrorKind::Protocol => {
-                return Err(Problem::from(error).into());
-            }
-            first => Mutex::new(Some(first)),
-        };
-        let pull = Arc::new(Begun { pull: self.clone(), topics: request.topics.clone(), first });
-        // The deadline was for the subscribing, not for what the subscription asks later.
-        let mut cx = cx.clone();
-        cx.deadline = None;
-        Ok(Polling::start(pull, cx, &request, self.schedule.clone()))
-    }
-}
-
-/// A pull whose first answer is there already.
-struct Begun {
-    pull: HttpPull,
-    topics: Topics,
-    first: Mutex<Option<Result<Batch, FetchError>>>,
-}
-
-#[async_trait]
-impl Pull for Begun {
-    async fn fetch(&self, cx: &Context, mut request: Fetch) -> Result<Batch, FetchError> {
-        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match first {
-            Some(first) if request.topics == self.topics => return first,
-            // Retargeted meanwhile: the starting place holds, the events are others.
-            Some(Ok(Batch { place: Some(place), .. })) if request.start == Start::Latest.into() => {
-                request.start = place.into();
-            }
-            _ => {}
-        }
-        self.pull.fetch(cx, request).await
+        let pull = Arc::new(self.clone());
+        let opened = Polling::open(pull, cx.clone(), &request, self.schedule.clone()).await?;
+        Ok(opened.by_transport(self.transport().as_str()))
     }
 }
 

@@ -37,19 +37,3 @@ fn a_304_keeps_the_place_or_tells_another() {
     assert_eq!(nothing_new(&HeaderMap::new(), at("e-3")).unwrap().place, at("e-3"));
     assert_eq!(nothing_new(&HeaderMap::new(), None).unwrap_err().kind(), ErrorKind::Protocol);
 }
-
-#[tokio::test]
-async fn a_first_answer_serves_the_topics_it_was_asked_for() {
-    let place = "e-3".parse::<Cursor>().unwrap();
-    let begun = || {
-        let mut first = Batch::default();
-        first.place = Some(place);
-        let topics = asked().topics;
-        Begun { pull: pull(HttpPull::polling), topics, first: Mutex::new(Some(Ok(first))) }
-    };
-    let taken = begun().fetch(&Context::default(), asked()).await.unwrap();
-    assert_eq!(taken.place, Some(place));
-    let others = Fetch::like(&Subscribe::to("b").unwrap());
-    let asked_anew = begun().fetch(&Context::default(), others).await.unwrap_err();
-    assert_eq!(asked_anew.kind(), ErrorKind::Unavailable, "nobody listens there");
-}
