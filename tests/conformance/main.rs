@@ -39,6 +39,7 @@ transports! {
     broker Broker
     broker_pull BrokerPull
     ws Ws
+    ws_proto WsProto
     sse Sse
     longpoll Longpoll
     http_poll HttpPoll

@@ -4,12 +4,13 @@ use pushpull_testkit::PROMISES;
 use pushpull_tests::Transport;
 
 /// Every skipped promise, and why it must be.
-const KNOWN: [(&str, &[&str]); 10] = [
+const KNOWN: [(&str, &[&str]); 11] = [
     // In process there is no connection to cut, and no wire on which to tell a place again and again.
     ("broker", &["survives_cuts", "heartbeat", "snapshot_survives_cuts"]),
     // Who pulls is never skipped forward: it asks for a place, and gets what follows it.
     ("broker_pull", &["survives_cuts", "snapshot_survives_cuts", "overflow_skips"]),
     ("ws", &[]),
+    ("ws_proto", &[]),
     ("sse", &[]),
     ("longpoll", &["overflow_skips"]),
     ("http_poll", &["overflow_skips"]),

@@ -4,15 +4,15 @@ use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use pushpull_core::{
-    Backoff, Batch, Context, Fetch, FetchError, Message, Polling, Producer, PublishError, Published, Pull,
-    Push, Schedule, Subscribe, SubscribeError, Subscription, Topic,
+    Backoff, Batch, Context, Fetch, FetchError, Message, Polling, Problem, Producer, PublishError, Published,
+    Pull, Push, Schedule, Subscribe, SubscribeError, Subscription, Topic,
 };
 use pushpull_grpc_stream::GrpcClient;
 use pushpull_http_poll::HttpPollClient;
 use pushpull_longpoll::LongpollClient;
 use pushpull_sse::SseClient;
 use pushpull_testkit::{Capabilities, Harness};
-use pushpull_ws::WsClient;
+use pushpull_ws::{Subprotocol, WsClient};
 
 use crate::{Transport, World, hooks::Hooks};
 
@@ -72,17 +72,13 @@ impl TransportHarness {
 }
 
 impl Way {
-    fn new(transport: Transport, world: &World, url: &str) -> Result<Self, pushpull_core::Problem> {
+    fn new(transport: Transport, world: &World, url: &str) -> Result<Self, Problem> {
         let broker = &world.broker;
-        let grpc = || {
-            Ok::<_, pushpull_core::Problem>(
-                GrpcClient::new(url)?.with_backoff(backoff()).with_silence(SILENCE),
-            )
-        };
         Ok(match transport {
             Transport::Broker => Self::of(broker.clone()),
             Transport::BrokerPull => Self::pulling(broker.clone(), Schedule::every(OFTEN)),
-            Transport::Ws => Self::of(WsClient::new(url)?.with_backoff(backoff()).with_silence(SILENCE)),
+            Transport::Ws => Self::of(ws(url, Subprotocol::Json)?),
+            Transport::WsProto => Self::of(ws(url, Subprotocol::Proto)?),
             Transport::Sse => Self::of(SseClient::new(url)?.with_backoff(backoff()).with_silence(SILENCE)),
             Transport::Longpoll => {
                 Self::of(LongpollClient::new(url)?.with_schedule(quick(Schedule::long_poll(WAIT))))
@@ -90,9 +86,9 @@ impl Way {
             Transport::HttpPoll => {
                 Self::of(HttpPollClient::new(url)?.with_schedule(quick(Schedule::every(OFTEN))))
             }
-            Transport::Grpc => Self::of(grpc()?),
-            Transport::GrpcAttach => Self::by(Arc::new(Attached(grpc()?)), grpc()?),
-            Transport::GrpcFetch => Self::pulling(grpc()?, Schedule::long_poll(WAIT)),
+            Transport::Grpc => Self::of(grpc(url)?),
+            Transport::GrpcAttach => Self::by(Arc::new(Attached(grpc(url)?)), grpc(url)?),
+            Transport::GrpcFetch => Self::pulling(grpc(url)?, Schedule::long_poll(WAIT)),
             Transport::Webhook => {
                 let hooks = Arc::new(Hooks::new(broker.clone(), HttpPollClient::new(url)?, quick));
                 Self { hooks: Some(hooks.clone()), ..Self::by(hooks, broker.clone()) }
@@ -111,6 +107,15 @@ impl Way {
     fn by(consumer: Arc<dyn Push>, producer: impl Producer) -> Self {
         Self { consumer, producer: Arc::new(producer), hooks: None }
     }
+}
+
+fn ws(url: &str, subprotocol: Subprotocol) -> Result<WsClient, Problem> {
+    let client = WsClient::new(url)?.with_subprotocol(subprotocol);
+    Ok(client.with_backoff(backoff()).with_silence(SILENCE))
+}
+
+fn grpc(url: &str) -> Result<GrpcClient, Problem> {
+    Ok(GrpcClient::new(url)?.with_backoff(backoff()).with_silence(SILENCE))
 }
 
 #[async_trait]

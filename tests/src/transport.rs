@@ -9,8 +9,10 @@ pub enum Transport {
     Broker,
     /// In process, pulled.
     BrokerPull,
-    /// WebSocket.
+    /// WebSocket, in JSON.
     Ws,
+    /// WebSocket, in protobuf.
+    WsProto,
     /// Server-Sent Events.
     Sse,
     /// Long polling.
@@ -43,6 +45,7 @@ impl Transport {
         Self::Broker,
         Self::BrokerPull,
         Self::Ws,
+        Self::WsProto,
         Self::Sse,
         Self::Longpoll,
         Self::HttpPoll,
@@ -58,6 +61,7 @@ impl Transport {
             Self::Broker => "broker",
             Self::BrokerPull => "broker_pull",
             Self::Ws => "ws",
+            Self::WsProto => "ws_proto",
             Self::Sse => "sse",
             Self::Longpoll => "longpoll",
             Self::HttpPoll => "http_poll",
@@ -72,9 +76,13 @@ impl Transport {
     pub fn mode(self) -> Mode {
         match self {
             Self::BrokerPull | Self::Longpoll | Self::HttpPoll | Self::GrpcFetch => Mode::Pulled,
-            Self::Broker | Self::Ws | Self::Sse | Self::Grpc | Self::GrpcAttach | Self::Webhook => {
-                Mode::Pushed
-            }
+            Self::Broker
+            | Self::Ws
+            | Self::WsProto
+            | Self::Sse
+            | Self::Grpc
+            | Self::GrpcAttach
+            | Self::Webhook => Mode::Pushed,
         }
     }
 
@@ -85,7 +93,7 @@ impl Transport {
         match self {
             Self::Broker => all.with(OverflowLatest),
             Self::BrokerPull => all.with(Heartbeat),
-            Self::Ws | Self::Sse | Self::Grpc | Self::GrpcAttach => {
+            Self::Ws | Self::WsProto | Self::Sse | Self::Grpc | Self::GrpcAttach => {
                 all.with(Cut).with(Heartbeat).with(OverflowLatest)
             }
             Self::Longpoll | Self::HttpPoll | Self::GrpcFetch => all.with(Cut).with(Heartbeat),
