@@ -21,7 +21,7 @@ use http::{
     request::Parts,
 };
 use pushpull_core::{ErrorKind, Problem, Producer, Pull, Push};
-use pushpull_http::{Body, BoxError, CallKind, Gate};
+use pushpull_http::{Body, BoxError, CallKind, Gate, proto::Counted};
 use tokio::time::Instant;
 use tonic::server::NamedService;
 use tower_service::Service;
@@ -166,7 +166,7 @@ impl GrpcService {
         let mut call = entered.await?;
         call.cx.deadline = deadline.or(call.cx.deadline);
         let limit = self.gate.limits().batch().saturating_add(ENVELOPE);
-        let frames = call::streaming(body, limit);
+        let frames = call::streaming(body, limit, Counted::OfFrame);
         let session = Session::new(self.shared(call.cx), call.guard, deadline, Opening::Attach(frames));
         Ok(streaming_response(Body::new(session)))
     }

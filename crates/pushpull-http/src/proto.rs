@@ -5,6 +5,7 @@
 
 mod ask;
 mod asked;
+mod bounded;
 mod frame;
 mod received;
 
@@ -16,6 +17,7 @@ pub mod v1;
 pub use {
     ask::{ask_fetch, ask_publish, ask_subscribe},
     asked::{fetch_of, messages_of, option_given, subscribe_of, topics_of},
+    bounded::{Counted, client_frame_in, is_bounded},
     frame::{error, event_frame, gap_frame, goaway, heartbeat, ok, published},
     received::{Frame, cursor_in, frame_in, place_in},
 };

@@ -8,14 +8,20 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::{HeaderMap, Response, request::Parts};
 use http_body::Frame;
 use pushpull_core::{ErrorKind, Outcome, Problem, PublishError};
-use pushpull_http::{Body, Gate, Refusal, Rejection};
+use pushpull_http::{
+    Body, Gate, Refusal, Rejection,
+    proto::{Counted, is_bounded},
+};
 use tokio::time::{Instant, timeout, timeout_at};
-use tonic::{Code, Status, Streaming, codec::Codec};
-use tonic_prost::ProstCodec;
+use tonic::{
+    Code, Status, Streaming,
+    codec::{Codec, DecodeBuf, Decoder},
+};
+use tonic_prost::{ProstCodec, ProstDecoder};
 
 use super::{Incoming, streaming_response};
 use crate::{proto::ServerFrame, status};
@@ -128,9 +134,32 @@ pub(crate) fn too_late() -> Problem {
 }
 
 /// The messages of a request, of at most `limit` bytes each.
-pub(super) fn streaming<Q: prost::Message + Default + 'static>(body: Incoming, limit: usize) -> Streaming<Q> {
-    let decoder = ProstCodec::<ServerFrame, Q>::default().decoder();
-    Streaming::new_request(decoder, body, None, Some(limit))
+pub(super) fn streaming<Q: prost::Message + Default + 'static>(
+    body: Incoming,
+    limit: usize,
+    counted: Counted,
+) -> Streaming<Q> {
+    let inner = ProstCodec::<ServerFrame, Q>::default().decoder();
+    Streaming::new_request(Bounded { inner, counted }, body, None, Some(limit))
+}
+
+/// Reads messages, but none that would become many times what it is on the wire.
+struct Bounded<Q> {
+    inner: ProstDecoder<Q>,
+    counted: Counted,
+}
+
+impl<Q: prost::Message + Default> Decoder for Bounded<Q> {
+    type Item = Q;
+    type Error = Status;
+
+    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<Q>, Status> {
+        // A message lies in one piece.
+        if !is_bounded(bytes.chunk(), self.counted) {
+            return Err(Status::resource_exhausted("the message has too many fields"));
+        }
+        self.inner.decode(bytes)
+    }
 }
 
 /// The one message of a request.
@@ -139,7 +168,7 @@ pub(super) async fn read_one<Q: prost::Message + Default + 'static>(
     body: Incoming,
     limit: usize,
 ) -> Result<Q, Problem> {
-    let mut messages = streaming::<Q>(body, limit);
+    let mut messages = streaming::<Q>(body, limit, Counted::Own);
     match timeout(gate.limits().body_time, messages.message()).await {
         Ok(Ok(Some(message))) => Ok(message),
         Ok(Ok(None)) => Err(Problem::invalid("request", "it bears no message")),

@@ -3,7 +3,7 @@
 use pushpull_broker::Broker;
 use pushpull_core::Cursor;
 use pushpull_grpc_stream::proto::{
-    ClientFrame, Credit, Ok, PublishRequest, ServerFrame, Start, SubscribeRequest, Unsubscribe,
+    ClientFrame, Credit, Message, Ok, PublishRequest, ServerFrame, Start, SubscribeRequest, Unsubscribe,
     client_frame::Frame as Says, server_frame::Frame,
 };
 use pushpull_http::Transport;
@@ -195,4 +195,22 @@ async fn a_drain_is_told_to_it_too() {
     assert_eq!(away.cursor, place.to_string(), "the place of a quiet subscription moves along");
     assert_eq!(end(&mut line.hears).await.code(), Code::Unavailable);
     assert!(soon(drained).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_flood_of_empty_messages_is_refused_before_it_is_read() {
+    let broker = Broker::memory();
+    let node = Node::start(&broker, pushpull_http::Gate::open()).await;
+    let asked = |count| {
+        let messages = vec![Message::default(); count];
+        PublishRequest { topic: "a".into(), messages, ..PublishRequest::default() }
+    };
+    let mut client = node.client().await;
+    for (count, code) in [(100_001, Code::InvalidArgument), (100_101, Code::ResourceExhausted)] {
+        assert_eq!(client.publish(asked(count)).await.unwrap_err().code(), code, "{count}");
+    }
+    let mut line = Line::open(&node).await;
+    line.say(Says::Publish(asked(100_101)));
+    assert_eq!(end(&mut line.hears).await.code(), Code::ResourceExhausted);
+    assert_eq!(broker.place().seq(), 0);
 }

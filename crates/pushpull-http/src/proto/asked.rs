@@ -11,7 +11,7 @@ use pushpull_core::{
 use super::v1 as proto;
 
 /// Most messages of one batch.
-const MAX_BATCH: usize = 100_000;
+pub(super) const MAX_BATCH: usize = 100_000;
 
 /// Reads a subscription.
 ///

@@ -293,8 +293,12 @@ async fn what_is_no_frame_closes_with_4400_and_text_with_1003() {
     let server_only =
         ServerFrame { frame: Some(Said::Goaway(Goaway::default())), padding: Default::default() }
             .encode_to_vec();
+    let messages = vec![v1::Message::default(); 100_101];
+    let flood = PublishRequest { messages, ..PublishRequest::default() };
+    let flood = ClientFrame { frame: Some(Ask::Publish(flood)) }.encode_to_vec();
     for (what, bytes) in [
         ("nothing", &b""[..]),
+        ("a flood of empty messages", &flood),
         ("garbage", b"\xff\xff\xff\xff"),
         ("a cut frame", &whole[..whole.len() - 3]),
         ("a frame of the server's alone", &server_only),

@@ -3,15 +3,15 @@
 use bytes::Bytes;
 use prost::Message;
 use pushpull_http::proto::{
-    self, messages_of, option_given, subscribe_of, topics_of,
-    v1::{self, client_frame::Frame},
+    self, client_frame_in, messages_of, option_given, subscribe_of, topics_of, v1::client_frame::Frame,
 };
 
 use super::{Asked, ClientFrame, Id, Said, Unread, credit_of};
 
-/// Reads one frame. Fields that this version does not know say nothing; a frame of which it knows none is no frame.
+/// Reads one frame. Fields that this version does not know say nothing; a frame of which it knows none is no frame,
+/// nor is one with more than 100,000 messages.
 pub(super) fn parse(message: &Bytes) -> Result<Vec<ClientFrame>, Unread> {
-    let frame = v1::ClientFrame::decode(message.clone()).map_err(|_| Unread::NoFrame)?;
+    let frame = client_frame_in(message.clone()).map_err(|_| Unread::NoFrame)?;
     let (id, asked) = match frame.frame.ok_or(Unread::NoFrame)? {
         Frame::Subscribe(asked) => {
             let option = option_given(&asked).map(str::to_owned);
