@@ -262,6 +262,23 @@ fn hybrid_has_each_event_once_whatever_its_webhooks_lose() {
 }
 
 #[test]
+fn hybrid_tells_by_which_way_an_event_came() {
+    let (_hub, url) = hub(&["--webhooks", "--webhook-allow", "127.0.0.1/32"]);
+    for (drop, every, wanted) in [("0", "60", "pushed"), ("1", "0.1", "pulled")] {
+        let hybrid = Program::start("hybrid", &[&url, "--topic", "o", "--drop", drop, "--every", every]);
+        assert!(hybrid.line().starts_with("listening on "));
+        let mut ways = Vec::new();
+        for _ in 0..8 {
+            publish(&format!("{url}/topics/o"), "x");
+            ways.push(hybrid.line().split(' ').next().expect("a word").to_owned());
+        }
+        // The first may come by the poll that it begins with.
+        assert!(ways[1..].iter().all(|way| way == wanted), "{ways:?}");
+        assert!(hybrid.terminate().success());
+    }
+}
+
+#[test]
 fn a_port_that_is_taken_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("it is bound").to_string();
