@@ -79,6 +79,26 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..64)) {
+            use v1::client_frame::Frame as Asked;
+            // As it is, and as the inside of each thing a frame may say.
+            let inside = (1..8).map(|number| [&[number << 3 | 2, bytes.len() as u8], &bytes[..]].concat());
+            for bytes in inside.chain([bytes.clone()]) {
+                if let Some(said) = client_frame_in(bytes.clone().into()).ok().and_then(|frame| frame.frame) {
+                    let _ = match said {
+                        Asked::Subscribe(asked) => subscribe_of(&asked).map(drop),
+                        Asked::Unsubscribe(asked) => topics_of(&asked.topics).map(drop),
+                        Asked::Publish(asked) => messages_of(asked).map(drop),
+                        Asked::Credit(_) => Ok(()),
+                    };
+                }
+                let _ = ServerFrame::decode(&bytes[..]).map(frame_in);
+            }
+        }
+    }
+
     #[test]
     fn a_payload_keeps_nothing_of_the_frame_it_came_in() {
         let one = v1::Message { payload: vec![7; 100].into(), ..v1::Message::default() };
