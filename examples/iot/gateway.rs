@@ -17,9 +17,9 @@ use tokio::{
 
 use crate::{Failure, Plant, Reading};
 
-const SITES: u32 = 10;
+const SITES: u16 = 10;
 /// Connections of a site. A lane has one request under way at most, so a slow server meets slower sensors, not a queue.
-const LANES: u32 = 2;
+const LANES: u16 = 2;
 /// A reading that could not be published for so long is no longer worth it: the next one is there.
 const FRESH: Duration = Duration::from_secs(2);
 /// Of so many rounds a sensor misses the first few: somebody tripped over its cable.
@@ -31,7 +31,7 @@ pub(crate) async fn push(url: &str, plant: &Plant) -> Result<(), Failure> {
     let mut lanes = JoinSet::new();
     let reached = Arc::new(AtomicBool::new(true));
     for lane in 0..SITES * LANES {
-        let sensors = (lane..plant.sensors.get()).step_by((SITES * LANES) as usize).map(Sensor::new);
+        let sensors = (lane..plant.sensors.get()).step_by(usize::from(SITES * LANES)).map(Sensor::new);
         let topic = format!("plant.site-{}.temperature", lane % SITES + 1).parse()?;
         let lane =
             Lane { source: connect(url).await?, topic, sensors: sensors.collect(), reached: reached.clone() };
@@ -70,9 +70,9 @@ impl Lane {
     async fn publish(&mut self, n: usize) -> Result<(), Failure> {
         let Some(message) = self.sensors[n].says()? else { return Ok(()) };
         let cx = Context::default().with_deadline(Instant::now() + FRESH);
-        match self.source.publish(&cx, &self.topic, &[message]).await {
+        match self.source.publish(&cx, &self.topic, std::slice::from_ref(&message)).await {
             Ok(_) => {
-                self.sensors[n].number += 1;
+                self.sensors[n].said(&message);
                 self.tell(None)?;
             }
             Err(error) if error.is_retryable() => self.tell(Some(&error))?,
@@ -95,23 +95,30 @@ struct Sensor {
     id: u32,
     round: u32,
     number: u64,
+    /// Whether the server has a reading of it, and would show it in a snapshot.
+    shown: bool,
 }
 
 impl Sensor {
-    fn new(id: u32) -> Self {
-        Self { id, round: 0, number: 1 }
+    fn new(id: u16) -> Self {
+        Self { id: id.into(), round: 0, number: 1, shown: false }
     }
 
-    /// Its reading, if it gives one. When it falls silent, its key is removed by an empty payload: who comes later
-    /// finds no old reading of it in his snapshot.
+    /// Its reading; or, once it fell silent, an empty payload, which removes its key, until that was published.
     fn says(&mut self) -> Result<Option<Message>, Failure> {
-        self.round += 1;
-        let message = match (self.round + self.id * 7) % ROUNDS {
-            0 => Message::new(""),
-            1..SILENT => return Ok(None),
-            _ => Message::json(&Reading { number: self.number, celsius: self.celsius() })?,
+        self.round = self.round.wrapping_add(1);
+        let silent = self.round.wrapping_add(self.id * 7) % ROUNDS < SILENT;
+        let message = match (silent, self.shown) {
+            (true, false) => return Ok(None),
+            (true, true) => Message::new(""),
+            (false, _) => Message::json(&Reading { number: self.number, celsius: self.celsius() })?,
         };
         Ok(Some(message.with_key(format!("sensor-{:04}", self.id))))
+    }
+
+    fn said(&mut self, message: &Message) {
+        self.number += 1;
+        self.shown = !message.payload().is_empty();
     }
 
     fn celsius(&self) -> f64 {

@@ -19,7 +19,7 @@ use std::{
     error::Error,
     io::{self, Write},
     net::SocketAddr,
-    num::NonZeroU32,
+    num::NonZeroU16,
     process::ExitCode,
     time::Duration,
 };
@@ -66,8 +66,8 @@ enum Role {
 #[derive(Debug, Args)]
 struct Plant {
     /// How many sensors there are, in all sites together.
-    #[arg(long, value_name = "N", default_value = "1000", value_parser = at_least_one::<NonZeroU32>)]
-    sensors: NonZeroU32,
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = at_least_one::<NonZeroU16>)]
+    sensors: NonZeroU16,
     /// Seconds between two readings of a sensor.
     #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = interval)]
     period: Duration,

@@ -100,7 +100,8 @@ impl Sensors {
 impl fmt::Display for Sensors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let warm: Vec<f64> = self.known.values().filter_map(|sensor| sensor.celsius).collect();
-        let mean = warm.iter().sum::<f64>() / warm.len().max(1) as f64;
+        // Not `sum`, which is -0.0 of nothing.
+        let mean = warm.iter().fold(0.0, |sum, celsius| sum + celsius) / warm.len().max(1) as f64;
         let silent = self.known.len() - warm.len();
         write!(f, "{} sensors, {silent} silent, {mean:.1} °C", self.known.len())
     }

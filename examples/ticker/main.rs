@@ -25,6 +25,8 @@ use clap::{Parser, Subcommand};
 use pushpull::{Broker, Gate, Rate, Retention, Server};
 use pushpull_examples::{address, at_least_one, end, not_bound, stopped};
 
+use market::Market;
+
 /// A symbol's history: more than the slowest client lags behind.
 const UPDATES: usize = 2_000;
 /// How often clients hear what they were spared.
@@ -82,7 +84,8 @@ async fn run() -> Result<(), Failure> {
 
 async fn serve(listen: SocketAddr, updates: NonZeroU32) -> Result<(), Failure> {
     let broker = Broker::memory_with(Retention::default().with_messages(UPDATES));
-    let server = Server::new(broker.clone())
+    let market = Market::open(broker.clone()).await?;
+    let server = Server::new(broker)
         .with_gate(Gate::builder().with_keep_alive(KEEP_ALIVE).build()?)
         .with_fallback(page())
         .with_drain(Duration::from_secs(5))
@@ -92,7 +95,7 @@ async fn serve(listen: SocketAddr, updates: NonZeroU32) -> Result<(), Failure> {
     let signalled = stopped()?;
     writeln!(io::stdout(), "listening on {}", server.url())?;
     // A task of its own: publishing to memory never waits, and must not hold up who accepts connections.
-    let mut trading = tokio::spawn(market::trade(broker, updates));
+    let mut trading = tokio::spawn(market.trade(updates));
     let mut traded = Ok(Ok(()));
     let stopped = async {
         tokio::select! {
@@ -109,6 +112,7 @@ fn page() -> Router {
         .route("/", get(|| file("text/html; charset=utf-8", include_str!("page/index.html"))))
         .route("/style.css", get(|| file("text/css; charset=utf-8", include_str!("page/style.css"))))
         .route("/ticker.js", get(|| file("text/javascript; charset=utf-8", include_str!("page/ticker.js"))))
+        .route("/board.js", get(|| file("text/javascript; charset=utf-8", include_str!("page/board.js"))))
         .route("/chart.js", get(|| file("text/javascript; charset=utf-8", include_str!("page/chart.js"))))
 }
 

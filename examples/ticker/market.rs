@@ -28,23 +28,36 @@ struct Symbol {
     price: f64,
 }
 
-/// Publishes `updates` a second without end; returns only when it fails.
-pub(crate) async fn trade(broker: Broker, updates: NonZeroU32) -> Result<(), Failure> {
-    let mut symbols = symbols()?;
-    for symbol in &mut symbols {
-        symbol.trade(&broker).await?;
-    }
-    let (opened, mut ticks, mut done) = (Instant::now(), interval(TICK), 0);
-    loop {
-        ticks.tick().await;
-        let due = (opened.elapsed().as_secs_f64() * f64::from(updates.get())) as u64;
-        // Who was held up for longer than a second does not make up for all of it.
-        for _ in done.max(due.saturating_sub(updates.get().into()))..due {
-            // Squared: a few symbols are traded much more than most.
-            let chosen = (fastrand::f64().powi(2) * symbols.len() as f64) as usize;
-            symbols[chosen].trade(&broker).await?;
+/// The symbols, and where their prices go.
+pub(crate) struct Market {
+    symbols: Vec<Symbol>,
+    broker: Broker,
+}
+
+impl Market {
+    /// Publishes a first price of each symbol, so that whoever comes finds all of them in his snapshot.
+    pub(crate) async fn open(broker: Broker) -> Result<Self, Failure> {
+        let mut symbols = symbols()?;
+        for symbol in &mut symbols {
+            symbol.trade(&broker).await?;
         }
-        done = due;
+        Ok(Self { symbols, broker })
+    }
+
+    /// Publishes `updates` a second without end; returns only when it fails.
+    pub(crate) async fn trade(mut self, updates: NonZeroU32) -> Result<(), Failure> {
+        let (opened, mut ticks, mut done) = (Instant::now(), interval(TICK), 0);
+        loop {
+            ticks.tick().await;
+            let due = (opened.elapsed().as_secs_f64() * f64::from(updates.get())) as u64;
+            // Who was held up for longer than a second does not make up for all of it.
+            for _ in done.max(due.saturating_sub(updates.get().into()))..due {
+                // Squared: a few symbols are traded much more than most.
+                let chosen = (fastrand::f64().powi(2) * self.symbols.len() as f64) as usize;
+                self.symbols[chosen].trade(&self.broker).await?;
+            }
+            done = due;
+        }
     }
 }
 

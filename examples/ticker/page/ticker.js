@@ -1,30 +1,27 @@
 // One WebSocket: the market's newest prices at the rate that the slider asks for, and how much that spared.
 
+import { Board } from "./board.js";
 import { Chart } from "./chart.js";
 
 /** What the slider stands for: flushes a second; null: as it comes. */
 const RATES = [0.2, 0.5, 1, 2, 5, 10, 20, 60, null];
 const LONGEST_RETRY = 10_000;
-/** Above this many flushes a second a flash is not seen. */
-const CALM = 10;
-/** A move of so many percent since the page was opened is coloured in full. */
-const FULL = 4;
 
 const number = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const element = (id) => document.getElementById(id);
 const chart = new Chart(element("chart"));
-const flashes = !matchMedia("(prefers-reduced-motion: reduce)").matches;
-
-const symbols = new Map();
-const changed = new Set();
+const board = new Board(element("board"));
 const total = { received: 0, spared: 0, bytes: 0, missed: 0 };
 let told = { ...total };
 let state = "connecting";
 let place = null;
 let link = null;
 let failures = 0;
+/** When the server asked to be asked again, in milliseconds, if it did. */
+let advised;
 let timer;
 
+/** What was asked for. */
 const rate = () => RATES[Number(element("rate").value)];
 
 /** Goes on from its place, if it has one: another rate is another subscription to the same sequence. */
@@ -49,7 +46,7 @@ function connect() {
 }
 
 function take(frame, counted) {
-  const { heartbeat, gap } = frame;
+  const { heartbeat, gap, goaway } = frame;
   if (heartbeat) {
     place = heartbeat.cursor ?? place;
     total.spared += heartbeat.conflated - counted;
@@ -58,59 +55,29 @@ function take(frame, counted) {
   if (gap) {
     place = gap.cursor;
     total.missed += 1;
+  } else if (goaway) {
+    place = goaway.cursor ?? place;
+    advised = goaway.retry;
   } else if (frame.topic) {
-    quote(frame);
+    if (!frame.snapshot) place = frame.cursor;
+    total.received += 1;
+    board.take(frame);
   }
   return counted;
 }
 
-function quote({ key, data, cursor, snapshot }) {
-  if (!snapshot) place = cursor;
-  total.received += 1;
-  const symbol = symbols.get(key) ?? { opened: data.price, cell: list(key) };
-  symbol.before = symbol.price;
-  symbol.price = data.price;
-  symbols.set(key, symbol);
-  changed.add(symbol);
-}
-
-/** A new cell, in the order of the alphabet. */
-function list(key) {
-  const cell = document.createElement("div");
-  const [name, price] = [document.createElement("b"), document.createElement("span")];
-  cell.append(name, price);
-  name.textContent = cell.dataset.symbol = key;
-  const next = [...element("board").children].find((other) => other.dataset.symbol > key);
-  element("board").insertBefore(cell, next ?? null);
-  return cell;
-}
-
-/** Full jitter, doubled each time. */
+/** Full jitter, doubled each time, unless the server said when to come back. */
 function retry() {
   say("retrying");
   const longest = Math.min(LONGEST_RETRY, 250 * 2 ** ++failures);
-  timer = setTimeout(connect, 250 + Math.random() * longest);
+  timer = setTimeout(connect, advised ?? 250 + Math.random() * longest);
+  advised = undefined;
 }
 
 function say(what) {
   state = what;
   element("state").textContent = what;
   element("state").dataset.state = what;
-}
-
-/** However many events came since, a symbol is drawn once a frame. */
-function draw() {
-  const calm = flashes && rate() !== null && rate() <= CALM;
-  for (const { cell, price, before, opened } of changed) {
-    const moved = (price / opened - 1) * 100;
-    cell.lastChild.textContent = price.toFixed(2);
-    cell.dataset.moved = Math.sign(moved);
-    cell.style.setProperty("--heat", `${Math.min(1, Math.abs(moved) / FULL) * 55}%`);
-    cell.title = `${moved.toFixed(2)} % since the page was opened`;
-    if (calm && before !== undefined) cell.animate([{ outlineColor: "var(--flash)" }, { outlineColor: "transparent" }], 450);
-  }
-  changed.clear();
-  requestAnimationFrame(draw);
 }
 
 function showFigures() {
@@ -122,9 +89,8 @@ function showFigures() {
   const share = Math.floor((100 * spared) / Math.max(1, published));
   const figures = { published, received, spared, bytes: past.bytes / 1000, missed: total.missed };
   for (const [id, figure] of Object.entries(figures)) element(id).textContent = number.format(figure);
-  element("sentence").textContent = state === "live"
-    ? `${number.format(symbols.size)} symbols. Of ${number.format(published)} updates a second this page takes ${number.format(received)}: it is spared ${share} %.`
-    : "The link broke; it goes on from its place once the server is there.";
+  const live = `${number.format(board.size)} symbols. Of ${number.format(published)} updates a second this page takes ${number.format(received)}: it is spared ${share} %.`;
+  element("sentence").textContent = state === "live" ? live : "There is no link; the page goes on from its place once the server is there.";
 }
 
 function showRate() {
@@ -147,11 +113,14 @@ element("rate").addEventListener("change", () => {
 /** What tests read. */
 window.pushpull = {
   get now() {
-    return { state, place, symbols: symbols.size, rate: rate(), ...total };
+    return { state, place, symbols: board.size, rate: rate(), ...total };
   },
 };
 
 setInterval(showFigures, 1000);
 showRate();
 connect();
-requestAnimationFrame(draw);
+(function draw() {
+  board.draw(rate());
+  requestAnimationFrame(draw);
+})();
