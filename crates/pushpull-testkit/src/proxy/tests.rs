@@ -218,6 +218,34 @@ async fn delayed_bytes_follow_each_other_closely() {
     assert!(took >= Duration::from_millis(100) && took < Duration::from_millis(600), "{took:?}");
 }
 
+/// An hour: nobody waits for it.
+const MUCH_LATER: Flow = Flow::Delay(Duration::from_secs(3600));
+
+#[tokio::test]
+async fn what_is_on_its_way_comes_at_once_when_the_delay_ends() {
+    let proxy = echo(1).await;
+    let mut stream = open(&proxy).await;
+    proxy.set_flow(MUCH_LATER);
+    let mut waiting = Box::pin(call(&mut stream, "late"));
+    assert!(timeout(Duration::from_millis(50), &mut waiting).await.is_err());
+    proxy.set_flow(Flow::Forward);
+    let came = timeout(Duration::from_secs(5), waiting).await.expect("it comes");
+    assert_eq!(came.unwrap(), "late");
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_is_lost_in_silence() {
+    let proxy = echo(1).await;
+    let mut stream = open(&proxy).await;
+    proxy.set_flow(MUCH_LATER);
+    let mut waiting = Box::pin(call(&mut stream, "lost"));
+    for flow in [Flow::Swallow, Flow::Forward] {
+        assert!(timeout(Duration::from_millis(50), &mut waiting).await.is_err());
+        proxy.set_flow(flow);
+    }
+    assert!(timeout(Duration::from_millis(50), &mut waiting).await.is_err());
+}
+
 /// A server that answers each request of HTTP/1.1 with what it asked, and a proxy in front of it.
 async fn mirror() -> Proxy {
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
