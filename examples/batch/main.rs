@@ -1,5 +1,5 @@
-//! Pulls a topic into a file, a batch at a time, when it suits: each record once, in order, though the process is killed
-//! at any moment, by `kill -9` or with its machine.
+//! Pulls a topic into a file, a batch at a time, when it suits: each record once, in order, though the process is
+//! killed at any moment, by `kill -9` or with its machine.
 //!
 //!     cargo run --release --example hub
 //!     cargo run --release --example batch -- http://127.0.0.1:8080 --topic 'orders.>' --output orders.ndjson
@@ -9,7 +9,8 @@
 //!     curl -d '{"item":"tea"}' -H 'Content-Type: application/json' http://127.0.0.1:8080/topics/orders.shop
 //!
 //! Kill the batch, publish on, start it again: it goes on where the file ends. What it has stands in
-//! `orders.ndjson.checkpoint`; what the hub no longer had is told on stderr, and counted. Other servers do as well as the hub.
+//! `orders.ndjson.checkpoint`; what the hub no longer had is told on stderr, and counted. Other servers do as well as
+//! the hub.
 
 mod output;
 mod record;

@@ -1,6 +1,6 @@
-//! Two services and a broker, over gRPC with credit: a producer publishes jobs as fast as it can, a worker takes no more
-//! at once than it has granted, publishes a result of each, and is killed now and then: nothing is lost, nothing is
-//! answered twice. All in one process, with its own check at the end:
+//! Two services and a broker, over gRPC with credit: a producer publishes jobs as fast as it can, a worker takes no
+//! more at once than it has granted, publishes a result of each, and is killed now and then: nothing is lost, nothing
+//! is answered twice. All in one process, with its own check at the end:
 //!
 //!     cargo run --release --example pipeline
 //!
@@ -11,9 +11,10 @@
 //!     cargo run --release --example pipeline -- produce --items 100
 //!     cargo run --release --example pipeline -- results --items 100
 //!
-//! Kill the worker (`kill -9`, Ctrl-C) while it works and start it again: it goes on behind the last job it has answered.
-//! Its lines never tell more jobs in flight than its window, however far ahead the producer is; the broker keeps 10,000 of
-//! them. There is one worker: several would share the work by a topic of jobs and one of results each.
+//! Kill the worker (`kill -9`, Ctrl-C) while it works and start it again: it goes on behind the last job it has
+//! answered. Its lines never tell more jobs in flight than its window, however far ahead the producer is; the broker
+//! keeps 10,000 of them. There is one worker: several would share the work by a topic of jobs and one of results
+//! each.
 
 mod roles;
 

@@ -24,8 +24,8 @@ const RESULTS: &str = "results";
 /// How long the broker may take to accept a job, its absence included.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a worker publishes of a job. It names the job, so that the newest result is the worker's place: the broker keeps
-/// answer and place in one step, and no death can come between them.
+/// What a worker publishes of a job. It names the job, so that the newest result is the worker's place: the broker
+/// keeps answer and place in one step, and no death can come between them.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 struct Done {
     job: Cursor,
