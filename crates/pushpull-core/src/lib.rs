@@ -16,6 +16,7 @@ mod encoding;
 mod error;
 mod event;
 mod fallback;
+mod fetching;
 mod hybrid;
 mod message;
 mod polling;
@@ -27,6 +28,7 @@ mod subscription;
 mod testing;
 mod topic;
 mod traits;
+mod whole;
 
 pub use backoff::Backoff;
 pub use batch::{Batch, Bounds};
@@ -37,6 +39,7 @@ pub use encoding::{EncodingAccount, FormatKey};
 pub use error::{ConsumeError, ErrorKind, FetchError, Outcome, Problem, PublishError, Retry, SubscribeError};
 pub use event::{Event, EventParts, Prev, View};
 pub use fallback::Fallback;
+pub use fetching::Fetching;
 pub use hybrid::{Hybrid, PushHinted, Pushed, PushedItem, PushedStream, Receipt, Taken};
 pub use message::{DEFAULT_CONTENT_TYPE, Message, MessageError, PayloadKind};
 pub use polling::{Polling, Schedule};
@@ -49,3 +52,4 @@ pub use traits::{
     Consumer, ConsumerExt, EventsOnly, Interruption, Next, Producer, ProducerExt, Published, Pull, PullExt,
     Push, PushExt,
 };
+pub use whole::Whole;

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
 };
@@ -370,34 +370,42 @@ fn take(subscription: &mut Subscription, last: &mut Cursor) -> bool {
     matches!(polled, Poll::Ready(_))
 }
 
+/// Appends and rewinds by turns, mostly once the reader has looked again.
+fn rewrite(tail: &Tail, looks: &AtomicU64) {
+    let mut head = 0;
+    for epoch in 1..1000u64 {
+        let message = Message::text(epoch.to_string());
+        for _ in 0..1 + epoch % 9 {
+            head += 1;
+            tail.push(vec![Entry::new(head, 0, "a".parse().unwrap(), message.clone())]);
+        }
+        let common = head - (epoch % 5).min(head);
+        tail.begin(Epoch::from_random(epoch + 1), common + 1);
+        head = common;
+        let looked = looks.load(Ordering::Acquire);
+        while epoch % 3 > 0 && looks.load(Ordering::Acquire) == looked {
+            std::thread::yield_now();
+        }
+    }
+}
+
 #[test]
 fn a_reader_during_rewinds_sees_one_history_at_a_time() {
     for patterns in ["a", ">", "a b"] {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let (broker, tail) = runtime.block_on(begun());
         let mut reader = runtime.block_on(consume(&broker, patterns, old(0)));
-        let is_done = Arc::new(AtomicBool::new(false));
+        let looks = Arc::new(AtomicU64::new(0));
         let writer = std::thread::spawn({
-            let is_done = is_done.clone();
-            move || {
-                let mut head = 0;
-                for epoch in 1..1000u64 {
-                    for _ in 0..epoch % 9 {
-                        head += 1;
-                        let message = Message::text(epoch.to_string());
-                        tail.push(vec![Entry::new(head, 0, "a".parse().unwrap(), message)]);
-                    }
-                    let common = head - (epoch % 5).min(head);
-                    tail.begin(Epoch::from_random(epoch + 1), common + 1);
-                    head = common;
-                }
-                is_done.store(true, Ordering::Release);
-            }
+            let looks = looks.clone();
+            move || rewrite(&tail, &looks)
         });
         let mut last = old(0);
         loop {
-            let was_done = is_done.load(Ordering::Acquire);
-            if !take(&mut reader, &mut last) && was_done {
+            let was_done = writer.is_finished();
+            let moved = take(&mut reader, &mut last);
+            looks.fetch_add(1, Ordering::AcqRel);
+            if !moved && was_done {
                 break;
             }
         }
