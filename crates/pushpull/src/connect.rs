@@ -1,16 +1,20 @@
 //! The client half, by URL.
 
+mod target;
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use pushpull_core::{
-    Context, ErrorKind, Message, Problem, Producer, PublishError, Published, Push, Subscribe, SubscribeError,
-    Subscription, Topic,
+    Backoff, Context, Dial, ErrorKind, Fallback, Message, Problem, Producer, PublishError, Published, Push,
+    Reconnecting, Subscribe, SubscribeError, Subscription, Topic,
 };
 use pushpull_http::{HttpClient, Transport};
 
-/// Makes one transport's source.
-pub(crate) type Make = fn(&Asked<'_>) -> Result<Source, Problem>;
+use target::Target;
+
+/// Makes one transport's client.
+pub(crate) type Make = fn(&Asked<'_>) -> Result<Client, Problem>;
 
 /// What is connected to: the URL without the pin, and how.
 pub(crate) struct Asked<'a> {
@@ -29,9 +33,24 @@ impl Asked<'_> {
     }
 }
 
-/// A server, reached by one transport: a [`Push`] and a [`Producer`] whichever it is. Cheap to clone (shared).
+/// One transport's client half.
+pub(crate) struct Client {
+    push: Arc<dyn Push>,
+    producer: Arc<dyn Producer>,
+    dial: Arc<dyn Dial + Sync>,
+}
+
+impl Client {
+    #[allow(dead_code, reason = "used where a transport is enabled")]
+    pub(crate) fn new<C: Push + Producer + Dial + Clone>(client: C) -> Self {
+        Self { push: Arc::new(client.clone()), producer: Arc::new(client.clone()), dial: Arc::new(client) }
+    }
+}
+
+/// A server: a [`Push`] and a [`Producer`], whichever transport it is reached by. Cheap to clone (shared).
 ///
-/// A subscription reconnects, resumes from its place, and tells every change of the link.
+/// A subscription reconnects, resumes from its place, and tells every change of the link;
+/// [`Subscription::transport`] says by which transport it goes. Each falls back, and comes back up, by itself.
 ///
 /// But over gRPC, publishing goes by `POST`, whichever transport subscriptions take, with an idempotency id of its own where the message has
 /// none: it is tried again for up to 30 s, or until the deadline of the call's [`Context`], 10 s an attempt. Several messages
@@ -40,7 +59,7 @@ impl Asked<'_> {
 pub struct Source {
     push: Arc<dyn Push>,
     producer: Arc<dyn Producer>,
-    transport: Transport,
+    transports: Arc<[Transport]>,
 }
 
 /// How to connect, beyond the URL.
@@ -49,11 +68,19 @@ pub struct ConnectOptions {
     pub(crate) token: Option<String>,
     pub(crate) interval: Duration,
     pub(crate) wait: Duration,
+    patience: Duration,
+    probe_interval: Duration,
 }
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { token: None, interval: Duration::from_secs(1), wait: Duration::from_secs(25) }
+        Self {
+            token: None,
+            interval: Duration::from_secs(1),
+            wait: Duration::from_secs(25),
+            patience: Duration::from_secs(10),
+            probe_interval: Duration::from_secs(30),
+        }
     }
 }
 
@@ -84,6 +111,23 @@ impl ConnectOptions {
         self
     }
 
+    /// How long a transport may take to bring its first word before the next one is tried. Default: 10 s. Without
+    /// meaning where the scheme pins a transport.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// The time after which a better transport is probed again, jittered by a quarter. Default: 30 s; at least
+    /// 10 ms. It doubles, up to ten times, with each step up that has to be taken back, until one holds. Without meaning
+    /// where the scheme pins a transport.
+    #[must_use]
+    pub fn with_probe_interval(mut self, interval: Duration) -> Self {
+        self.probe_interval = interval;
+        self
+    }
+
     /// As [`connect`], with these options.
     ///
     /// # Errors
@@ -91,22 +135,72 @@ impl ConnectOptions {
     ///
     /// # Cancel safety
     /// Dropping the future leaves nothing behind.
-    #[allow(clippy::unused_async, reason = "choosing a transport by trying will wait")]
+    #[allow(clippy::unused_async, reason = "whether it connects at once is not for the signature to say")]
     pub async fn connect(&self, url: &str) -> Result<Source, Problem> {
-        let (pinned, url) = Target::parse(url)?;
-        let clients = crate::clients();
-        let make = match pinned {
-            None => clients.first().map(|(_, make)| *make),
-            Some(wanted) => clients.iter().find(|(known, _)| *known == wanted).map(|(_, make)| *make),
+        let Target { pinned, url } = Target::parse(url)?;
+        let asked = Asked { url, options: self };
+        let clients = taken(crate::clients(), pinned).into_iter();
+        let made = clients.map(|(transport, make)| Ok((transport, make(&asked)?)));
+        self.join(made.collect::<Result<_, Problem>>()?).ok_or_else(|| not_enabled(pinned))
+    }
+
+    /// One source over all of `clients`, the best first.
+    fn join(&self, clients: Vec<(Transport, Client)>) -> Option<Source> {
+        let producer = clients.first()?.1.producer.clone();
+        let transports = clients.iter().map(|(transport, _)| *transport).collect();
+        let push = match &clients[..] {
+            [(_, only)] => only.push.clone(),
+            several => {
+                let ways = several.iter().map(|(_, client)| client.dial.clone()).collect();
+                let (patience, probe_interval) = (self.patience, self.probe_interval);
+                Arc::new(Falling { ways, patience, probe_interval })
+            }
         };
-        let make = make.ok_or_else(|| not_enabled(pinned))?;
-        make(&Asked { url, options: self })
+        Some(Source { push, producer, transports })
     }
 }
 
-/// A source at `url`, over the transport that its scheme pins: `ws://`, `wss://`, `sse+http://`, `longpoll+http://`,
-/// `poll+http://`, `grpc://`, and the same over TLS (`https`, `grpcs://`). `http://` and `https://` take the best that is enabled: WebSocket,
-/// Server-Sent Events, long polling, HTTP polling, gRPC, in this order; if that one cannot open, none of the others is tried.
+/// Those of `clients` that a URL means: the one it pins; else all that share a port's plain HTTP, and only without any of
+/// them another.
+fn taken(mut clients: Vec<(Transport, Make)>, pinned: Option<Transport>) -> Vec<(Transport, Make)> {
+    match pinned {
+        Some(pinned) => clients.retain(|(transport, _)| *transport == pinned),
+        None if clients.iter().any(|(transport, _)| *transport != Transport::Grpc) => {
+            clients.retain(|(transport, _)| *transport != Transport::Grpc);
+        }
+        None => {}
+    }
+    clients
+}
+
+/// A [`Push`] that falls back over several transports.
+struct Falling {
+    ways: Vec<Arc<dyn Dial + Sync>>,
+    patience: Duration,
+    probe_interval: Duration,
+}
+
+#[async_trait]
+impl Push for Falling {
+    async fn subscribe(&self, _cx: &Context, request: Subscribe) -> Result<Subscription, SubscribeError> {
+        let fallback =
+            Fallback::new(self.ways.clone()).with_patience(self.patience).with_interval(self.probe_interval);
+        Reconnecting::start(fallback, request, Backoff::default()).await
+    }
+}
+
+/// A source at `url`.
+///
+/// `http://` and `https://` take the best enabled transport that works, subscription by subscription: WebSocket,
+/// Server-Sent Events, long polling, HTTP polling, in this order; gRPC only if none of these is enabled. A transport
+/// that cannot open ([in time](ConnectOptions::with_patience)), or whose connections die twice within 10 s of opening, is left for the
+/// next one, and a better one is [probed](ConnectOptions::with_probe_interval) from time to time, by a connection
+/// of its own; ends that the server announced do not count. The subscription goes on over every such step, each event once, in
+/// order: [`Fallback`] says by what rules, [`Subscription::transport`] where it is, and a
+/// [`Link::Connected`](crate::Link::Connected) when that has changed.
+///
+/// Any other scheme pins one transport, and nothing falls back: `ws://`, `wss://`, `sse+http://`, `longpoll+http://`,
+/// `poll+http://`, `grpc://`, and the same over TLS (`https`, `grpcs://`).
 ///
 /// It opens no connection yet: a subscription or a publish does. A subscription to a server that is down is retried for as
 /// long as it lives, and tells so as [`Link::Reconnecting`](crate::Link::Reconnecting) with the cause; a server that refuses,
@@ -121,35 +215,6 @@ pub async fn connect(url: &str) -> Result<Source, Problem> {
     ConnectOptions::default().connect(url).await
 }
 
-/// What a URL may begin with.
-const SCHEMES: &str = "http, ws, sse+http, longpoll+http, poll+http, grpc, and the same with s";
-
-struct Target;
-
-impl Target {
-    /// The transport that the scheme pins, and the URL without the pin.
-    fn parse(url: &str) -> Result<(Option<Transport>, String), Problem> {
-        let no_url = || Problem::invalid("url", format!("not a URL: {url}"));
-        let (scheme, rest) = url.split_once("://").ok_or_else(no_url)?;
-        let scheme = &*scheme.to_ascii_lowercase();
-        let (pin, base) = scheme.split_once('+').unwrap_or(("", scheme));
-        let (transport, base) = match (pin, base) {
-            ("", "http" | "https") => (None, base),
-            ("", "ws") => (Some(Transport::Ws), "http"),
-            ("", "wss") => (Some(Transport::Ws), "https"),
-            ("", "grpc") => (Some(Transport::Grpc), "http"),
-            ("", "grpcs") => (Some(Transport::Grpc), "https"),
-            ("sse", "http" | "https") => (Some(Transport::Sse), base),
-            ("longpoll", "http" | "https") => (Some(Transport::Longpoll), base),
-            ("poll", "http" | "https") => (Some(Transport::Poll), base),
-            _ => {
-                return Err(Problem::invalid("url", format!("the scheme is one of {SCHEMES}, not {scheme}")));
-            }
-        };
-        Ok((transport, format!("{base}://{rest}")))
-    }
-}
-
 fn not_enabled(transport: Option<Transport>) -> Problem {
     let detail = match transport {
         Some(transport) => format!("the feature for {transport} is off"),
@@ -159,14 +224,16 @@ fn not_enabled(transport: Option<Transport>) -> Problem {
 }
 
 impl Source {
-    #[allow(dead_code, reason = "used where a transport is enabled")]
-    pub(crate) fn new<C: Push + Producer + Clone>(transport: Transport, client: C) -> Self {
-        Self { push: Arc::new(client.clone()), producer: Arc::new(client), transport }
+    /// The best transport it may be reached by; the only one where the scheme pinned it. By which a subscription goes
+    /// is for [`Subscription::transport`] to say.
+    pub fn transport(&self) -> Transport {
+        // There is at least one: `ConnectOptions::join`.
+        self.transports[0]
     }
 
-    /// The transport it is reached by.
-    pub fn transport(&self) -> Transport {
-        self.transport
+    /// The transports it may be reached by, the best first.
+    pub fn transports(&self) -> &[Transport] {
+        &self.transports
     }
 }
 
@@ -191,36 +258,17 @@ impl Producer for Source {
 
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Source").field("transport", &self.transport).finish_non_exhaustive()
+        f.debug_struct("Source").field("transports", &self.transports).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    #[test]
-    fn a_scheme_pins_a_transport() {
-        let parsed = |url| Target::parse(url).map_err(|problem| problem.to_string());
-        let pinned = |transport, url: &str| Ok((Some(transport), url.to_owned()));
-        assert_eq!(parsed("http://h:1/live"), Ok((None, "http://h:1/live".to_owned())));
-        assert_eq!(parsed("HTTP://h"), Ok((None, "http://h".to_owned())));
-        assert_eq!(parsed("wss://h"), pinned(Transport::Ws, "https://h"));
-        assert_eq!(parsed("ws://h:1"), pinned(Transport::Ws, "http://h:1"));
-        assert_eq!(parsed("sse+http://h"), pinned(Transport::Sse, "http://h"));
-        assert_eq!(parsed("longpoll+https://h"), pinned(Transport::Longpoll, "https://h"));
-        assert_eq!(parsed("poll+http://h"), pinned(Transport::Poll, "http://h"));
-        assert_eq!(
-            parsed("ftp://h"),
-            Err(format!("bad-request: url: the scheme is one of {SCHEMES}, not ftp"))
-        );
-        assert_eq!(parsed("h:1"), Err("bad-request: url: not a URL: h:1".to_owned()));
-    }
-
     #[cfg(not(feature = "grpc-stream"))]
     #[tokio::test]
     async fn what_is_not_enabled_is_said() {
-        let refused = connect("grpc://127.0.0.1:1").await.map(|source| source.transport());
+        use pushpull_core::ErrorKind;
+        let refused = super::connect("grpc://127.0.0.1:1").await.map(|source| source.transport());
         assert_eq!(refused.map_err(|problem| problem.kind()), Err(ErrorKind::Unsupported));
     }
 }

@@ -17,7 +17,7 @@ pub use pushpull_http::{Format, Paths, Transport};
 #[cfg(feature = "server")]
 pub use {
     backend::Backend,
-    pushpull_broker::{Broker, Engine, MemoryEngine, Retention, Stats},
+    pushpull_broker::{Broker, Engine, MemoryEngine, RelayEngine, Retention, Stats},
     pushpull_http::{
         Action, AllowAll, Authorizer, Body, ConfigError, Drain, Endpoint, Entry, Gate, GateBuilder,
         Incomings, Limits, ListenerConfig, Metrics, Origins, Peer,
@@ -93,22 +93,20 @@ fn transports(backend: &Backend, gate: &Gate) -> service::Transports {
 fn clients() -> Vec<(Transport, connect::Make)> {
     vec![
         #[cfg(feature = "ws")]
-        (Transport::Ws, |asked| Ok(Source::new(Transport::Ws, pushpull_ws::WsClient::over(asked.http()?)))),
+        (Transport::Ws, |asked| Ok(connect::Client::new(pushpull_ws::WsClient::over(asked.http()?)))),
         #[cfg(feature = "sse")]
-        (Transport::Sse, |asked| {
-            Ok(Source::new(Transport::Sse, pushpull_sse::SseClient::over(asked.http()?)))
-        }),
+        (Transport::Sse, |asked| Ok(connect::Client::new(pushpull_sse::SseClient::over(asked.http()?)))),
         #[cfg(feature = "longpoll")]
         (Transport::Longpoll, |asked| {
             let client = pushpull_longpoll::LongpollClient::over(asked.http()?);
             let schedule = Schedule::long_poll(asked.options.wait);
-            Ok(Source::new(Transport::Longpoll, client.with_schedule(schedule)))
+            Ok(connect::Client::new(client.with_schedule(schedule)))
         }),
         #[cfg(feature = "http-poll")]
         (Transport::Poll, |asked| {
             let client = pushpull_http_poll::HttpPollClient::over(asked.http()?);
             let schedule = Schedule::every(asked.options.interval);
-            Ok(Source::new(Transport::Poll, client.with_schedule(schedule)))
+            Ok(connect::Client::new(client.with_schedule(schedule)))
         }),
         #[cfg(feature = "grpc-stream")]
         (Transport::Grpc, |asked| {
@@ -116,7 +114,7 @@ fn clients() -> Vec<(Transport, connect::Make)> {
             if let Some(token) = &asked.options.token {
                 client = client.with_token(token)?;
             }
-            Ok(Source::new(Transport::Grpc, client))
+            Ok(connect::Client::new(client))
         }),
     ]
 }

@@ -10,6 +10,8 @@
     feature = "server"
 ))]
 
+mod fallback;
+
 use std::{convert::Infallible, time::Duration};
 
 use pushpull::{
@@ -72,14 +74,23 @@ fn quick() -> ConnectOptions {
 async fn one_cursor_goes_through_every_transport() {
     let running = Running::start(Server::new(Broker::memory())).await;
     let mut start = StartAt::from(Start::Earliest);
-    for (n, scheme) in
-        ["ws", "sse+http", "longpoll+http", "poll+http", "grpc", "http"].into_iter().enumerate()
+    for (n, (scheme, transport)) in [
+        ("ws", "ws"),
+        ("sse+http", "sse"),
+        ("longpoll+http", "longpoll"),
+        ("poll+http", "poll"),
+        ("grpc", "grpc"),
+        ("http", "ws"),
+    ]
+    .into_iter()
+    .enumerate()
     {
         let source: Source = quick().connect(&running.at(scheme)).await.unwrap();
         let published = source.publish_one(&topic(), Message::text(format!("headline {n}"))).await.unwrap();
         let mut news = source.consume(Subscribe::to("news.*").unwrap().from(start)).await.unwrap();
         assert_eq!(next_event(&mut news).await, (published, format!("headline {n}")), "by {scheme}");
         assert_eq!(Consumer::place(&news), Some(published));
+        assert_eq!(Consumer::transport(&news), Some(transport));
         start = published.into();
     }
     assert!(running.stop().await);
@@ -151,17 +162,24 @@ async fn a_fallback_answers_what_is_not_of_the_contract() {
     assert!(bare.stop().await);
 }
 
-#[tokio::test]
-async fn who_is_no_server_of_ours_is_told_at_once_and_by_name() {
+/// A server that is none of ours at its top, and lets nobody in below `/secret` and `/forbidden`.
+fn page() -> Server {
     let page = tower::service_fn(|request: Incomings| async move {
         let mut response = http::Response::new(Body::full("a page"));
-        if request.uri().path().starts_with("/nowhere") {
-            *response.status_mut() = http::StatusCode::NOT_FOUND;
-        }
+        *response.status_mut() = match request.uri().path() {
+            path if path.starts_with("/nowhere") => http::StatusCode::NOT_FOUND,
+            path if path.starts_with("/secret") => http::StatusCode::UNAUTHORIZED,
+            path if path.starts_with("/forbidden") => http::StatusCode::FORBIDDEN,
+            _ => http::StatusCode::OK,
+        };
         Ok::<_, Infallible>(response)
     });
-    let server = Server::new(Broker::memory()).with_paths(Paths::under("/live")).with_fallback(page);
-    let running = Running::start(server).await;
+    Server::new(Broker::memory()).with_paths(Paths::under("/live")).with_fallback(page)
+}
+
+#[tokio::test]
+async fn who_is_no_server_of_ours_is_told_at_once_and_by_name() {
+    let running = Running::start(page()).await;
     for scheme in ["ws", "sse+http", "longpoll+http", "poll+http"] {
         for (path, kind) in [("", ErrorKind::Protocol), ("/nowhere", ErrorKind::NotFound)] {
             let source = connect(&format!("{}{path}", running.at(scheme))).await.unwrap();
