@@ -7,12 +7,13 @@ use std::sync::{
 
 use bytes::Bytes;
 
-const SLOTS: usize = 8;
+/// Most kinds of encoding an event keeps: those of this workspace are ten.
+const KINDS: usize = 16;
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
 /// Names one wire form of an event, registered by an adapter as a `static`.
 ///
-/// The first eight keys used in a process get a slot in every event; further ones work but are not kept.
+/// The encodings of the first sixteen keys used in a process are kept; further ones work but are made anew each time.
 ///
 /// ```
 /// use pushpull_core::FormatKey;
@@ -36,9 +37,9 @@ impl FormatKey {
         self.name
     }
 
-    fn slot(&self) -> Option<usize> {
+    fn kind(&self) -> Option<usize> {
         let index = *self.index.get_or_init(|| NEXT.fetch_add(1, Ordering::Relaxed));
-        (index < SLOTS).then_some(index)
+        (index < KINDS).then_some(index)
     }
 }
 
@@ -59,25 +60,26 @@ pub(crate) struct Encodings(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    slots: Option<Box<[Option<Bytes>; SLOTS]>>,
+    /// By kind. An event is seldom asked for more than two or three.
+    made: Vec<(usize, Bytes)>,
     account: Option<EncodingAccount>,
 }
 
 impl Encodings {
     pub(crate) fn counted_in(account: EncodingAccount) -> Self {
-        Self(Mutex::new(Kept { slots: None, account: Some(account) }))
+        Self(Mutex::new(Kept { made: Vec::new(), account: Some(account) }))
     }
 
     /// The kept encoding, or the one `make` makes, which is kept from then on. Nothing is locked while it is made,
     /// since one encoding may be made of another; of two made at the same time one is kept.
     pub(crate) fn get_or_make(&self, key: &FormatKey, make: impl FnOnce() -> Bytes) -> Bytes {
-        let Some(slot) = key.slot() else { return make() };
-        let known = self.lock().slots.as_ref().and_then(|slots| slots[slot].clone());
+        let Some(kind) = key.kind() else { return make() };
+        let known = self.lock().find(kind);
         match known {
             Some(known) => known,
             None => {
                 let made = make();
-                self.lock().keep(slot, made)
+                self.lock().keep(kind, made)
             }
         }
     }
@@ -95,18 +97,22 @@ impl Encodings {
 }
 
 impl Kept {
-    fn keep(&mut self, slot: usize, made: Bytes) -> Bytes {
+    fn find(&self, kind: usize) -> Option<Bytes> {
+        self.made.iter().find(|(known, _)| *known == kind).map(|(_, bytes)| bytes.clone())
+    }
+
+    fn keep(&mut self, kind: usize, made: Bytes) -> Bytes {
         let Some(account) = &self.account else { return made };
-        let place = &mut self.slots.get_or_insert_default()[slot];
-        let kept = place.get_or_insert_with(|| {
-            account.0.fetch_add(made.len() as u64, Ordering::Relaxed);
-            made
-        });
-        kept.clone()
+        if let Some(known) = self.find(kind) {
+            return known;
+        }
+        account.0.fetch_add(made.len() as u64, Ordering::Relaxed);
+        self.made.push((kind, made.clone()));
+        made
     }
 
     fn settle(&self) {
-        let bytes: usize = self.slots.iter().flat_map(|slots| slots.iter().flatten()).map(Bytes::len).sum();
+        let bytes: usize = self.made.iter().map(|(_, bytes)| bytes.len()).sum();
         if let Some(account) = &self.account {
             account.0.fetch_sub(bytes as u64, Ordering::Relaxed);
         }
