@@ -15,8 +15,7 @@ use pushpull::webhook::{
 };
 use pushpull_broker::Broker;
 use pushpull_core::{
-    Batch, Context, Fetch, FetchError, Hybrid, Problem, Pull, Push, Schedule, Subscribe, SubscribeError,
-    Subscription,
+    Batch, Context, Fetch, FetchError, Hybrid, Pull, Push, Schedule, Subscribe, SubscribeError, Subscription,
 };
 use pushpull_http::{Gate, Listener};
 use pushpull_http_poll::HttpPollClient;
@@ -89,7 +88,7 @@ fn sender(source: &Broker) -> Webhooks {
 #[async_trait]
 impl Push for Hooks {
     async fn subscribe(&self, cx: &Context, request: Subscribe) -> Result<Subscription, SubscribeError> {
-        let secret = Secret::random().map_err(Problem::from)?;
+        let secret = Secret::random()?;
         let receiver = Receiver::new(secret.clone(), ReceiverConfig::default());
         let (proxy, serving) = self.serve(&receiver).await;
         let (url, topics) = (proxy.url(), request.topics.clone());
