@@ -10,7 +10,8 @@
 //!     cargo run --release --example iot -- gateway http://127.0.0.1:8080
 //!     cargo run --release --example iot -- watch http://127.0.0.1:8080 --every 5
 //!
-//! Watch `received`: a poll brings each sensor once at most, whatever is published. With `--every 5` only `spared` grows.
+//! Watch `received`: it stays at about the number of sensors a poll, whatever is published. With `--every 5` only `spared`
+//! grows.
 
 mod gateway;
 mod watch;
@@ -69,7 +70,7 @@ struct Plant {
     #[arg(long, value_name = "N", default_value = "1000", value_parser = at_least_one::<NonZeroU16>)]
     sensors: NonZeroU16,
     /// Seconds between two readings of a sensor.
-    #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = interval)]
+    #[arg(long, value_name = "SECONDS", default_value = "0.25", value_parser = interval)]
     period: Duration,
 }
 

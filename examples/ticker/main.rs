@@ -27,8 +27,8 @@ use pushpull_examples::{address, at_least_one, end, not_bound, stopped};
 
 use market::Market;
 
-/// A symbol's history: more than the slowest client lags behind.
-const UPDATES: usize = 2_000;
+/// The market's history: longer than the slowest client, at 0.1 flushes a second, lags behind.
+const HISTORY: Duration = Duration::from_secs(25);
 /// How often clients hear what they were spared.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// What the page may load and talk to: this server alone.
@@ -83,7 +83,7 @@ async fn run() -> Result<(), Failure> {
 }
 
 async fn serve(listen: SocketAddr, updates: NonZeroU32) -> Result<(), Failure> {
-    let broker = Broker::memory_with(Retention::default().with_messages(UPDATES));
+    let broker = Broker::memory_with(Retention::default().with_age(HISTORY));
     let market = Market::open(broker.clone()).await?;
     let server = Server::new(broker)
         .with_gate(Gate::builder().with_keep_alive(KEEP_ALIVE).build()?)
