@@ -1,0 +1,7 @@
+//! Sources that are passed on: any server half over any client half, and brokers in a tree.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod passing;
+mod support;
+mod tree;
