@@ -68,3 +68,32 @@ fn scrape_prints_what_changed() {
     assert_eq!([once.line(), once.line()], ["+ cores 2", "+ up 0"]);
     assert!(once.ended().success());
 }
+
+#[test]
+fn relays_make_a_tree_of_a_hub() {
+    let hub = Program::start("hub", &["--listen", "127.0.0.1:0"]);
+    let (root, here) = (hub.url(), ["--listen", "127.0.0.1:0"]);
+    publish(&format!("{root}/topics/news.a"), "before");
+    let first = Program::start("relay", &["--upstream", &root, "--topics", "news.>", here[0], here[1]]);
+    let relay = first.url();
+    let second = Program::start(
+        "relay",
+        &["--upstream", &format!("sse+{relay}"), "--topics", "news.>", here[0], here[1]],
+    );
+    let leaf = second.url();
+
+    publish(&format!("{leaf}/topics/news.b"), "from the leaf");
+    let pages: Vec<_> =
+        [&root, &relay, &leaf].map(|url| json(&format!("{url}/poll?topic=news.>&start=earliest"))).into();
+    let texts: Vec<_> =
+        pages[0]["events"].as_array().expect("a page").iter().map(|event| &event["data"]).collect();
+    assert_eq!(texts, ["before", "from the leaf"]);
+    assert_eq!((&pages[0], &pages[0]), (&pages[1], &pages[2]), "the same events at the same places");
+    let cursor = pages[0]["events"][0]["cursor"].as_str().expect("an event has a cursor");
+    let rest = json(&format!("{leaf}/poll?topic=news.>&after={cursor}"));
+    assert_eq!(rest["events"].as_array().map(Vec::len), Some(1), "a cursor of the root is one of the leaf");
+
+    let mut refused = Program::start("relay", &["--upstream", &leaf, "--topics", "other", here[0], here[1]]);
+    assert_eq!(refused.ended().code(), Some(1), "a relay does not carry what its upstream does not");
+    [second, first, hub].map(|program| assert!(program.terminate().success()));
+}
