@@ -4,11 +4,11 @@ use std::{net::SocketAddr, time::Duration};
 
 use pushpull::{
     Backend, Batch, Broker, ConnectOptions, Delivery, ErrorKind, Fetch, FetchError, Gate, Link, Message,
-    Producer, PublishError, Published, Pull, Push, PushExt, Server, Source, Start, Subscribe, SubscribeError,
-    Subscription, Topic, Transport, async_trait,
+    Producer, PublishError, Published, Pull, Push, PushExt, Retention, Server, Source, Start, Subscribe,
+    SubscribeError, Subscription, Topic, Transport, async_trait,
 };
 use pushpull_testkit::{
-    Capabilities, Failure, Harness, Reader, Trial,
+    Capabilities, Capability, Failure, Harness, PROMISES, Reader, Trial,
     proxy::{Buffering, Door, Faults, Proxy, Upgrade},
 };
 use tokio::time::{sleep, timeout};
@@ -19,6 +19,10 @@ use crate::{Running, next_event, page, topic};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The time between two events: long enough for a waiting poll to be cut first.
 const PERIOD: Duration = Duration::from_millis(150);
+/// Events of a topic that are retained.
+const RETAINS: usize = 256;
+/// How often a server tells a quiet consumer its place.
+const KEEP_ALIVE: Duration = Duration::from_millis(500);
 
 fn stripped() -> Faults {
     Faults::none().with_upgrade(Upgrade::Stripped)
@@ -49,10 +53,15 @@ struct Stage {
 
 impl Stage {
     async fn start() -> Self {
-        let broker = Broker::memory();
-        let running = Running::start(Server::new(broker.clone())).await;
+        Self::start_with(quick()).await
+    }
+
+    async fn start_with(options: ConnectOptions) -> Self {
+        let broker = Broker::memory_with(Retention::default().with_messages(RETAINS));
+        let gate = Gate::builder().with_keep_alive(KEEP_ALIVE).build().unwrap();
+        let running = Running::start(Server::new(broker.clone()).with_gate(gate)).await;
         let proxy = Proxy::start(running.address(), 1).await.unwrap();
-        let source = quick().connect(&proxy.url()).await.unwrap();
+        let source = options.connect(&proxy.url()).await.unwrap();
         Self { broker, running, proxy, source }
     }
 
@@ -70,11 +79,12 @@ impl Harness for Stage {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::NONE
+        use Capability::{Credit, Cut, Heartbeat, Publish, Snapshot};
+        [Credit, Cut, Heartbeat, Publish, Snapshot].into_iter().fold(Capabilities::NONE, Capabilities::with)
     }
 
     fn retains(&self) -> usize {
-        10_000
+        RETAINS
     }
 
     async fn publish(&self, topic: &Topic, messages: &[Message]) -> Result<Published, PublishError> {
@@ -163,6 +173,50 @@ async fn it_goes_down_all_steps_at_once_and_up_again() {
     })
     .await;
     assert!(stage.running.stop().await);
+}
+
+/// Holds a source to every promise while `spoil` has its way with the proxy.
+async fn keeps_every_promise(spoil: impl AsyncFn(&Proxy)) {
+    // Every subscription meets what holds the best transports back.
+    let stage = Stage::start_with(quick().with_patience(Duration::from_millis(250))).await;
+    let promises = async {
+        for promise in PROMISES {
+            promise.verify(&stage).await.settle(&["fallback", promise.name]);
+        }
+    };
+    tokio::select! {
+        () = promises => {}
+        () = spoil(&stage.proxy) => panic!("it goes on until the promises are kept"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_promise_is_kept_by_the_best_transport() {
+    keeps_every_promise(async |_| std::future::pending().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_promise_is_kept_by_the_last_transport() {
+    keeps_every_promise(async |proxy| {
+        proxy.set(impatient());
+        std::future::pending().await
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_promise_is_kept_while_the_proxy_changes_its_mind() {
+    keeps_every_promise(async |proxy| {
+        let mut random = fastrand::Rng::with_seed(7);
+        loop {
+            proxy.set([Faults::none(), stripped(), buffered(), impatient()][random.usize(..4)].clone());
+            if random.bool() {
+                proxy.cut();
+            }
+            sleep(Duration::from_millis(random.u64(50..600))).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
