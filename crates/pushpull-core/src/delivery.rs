@@ -63,7 +63,8 @@ pub enum GapReason {
 pub enum Link {
     /// A connection is being made.
     Connecting,
-    /// A connection stands. A consumer that polls has none: it tells this only once trouble is over.
+    /// A connection stands; by which transport, [`Subscription::transport`](crate::Subscription::transport) says. A
+    /// consumer that only polls has none: it tells this only once trouble is over.
     Connected,
     /// The connection is gone; another attempt follows after `delay`.
     Reconnecting {
