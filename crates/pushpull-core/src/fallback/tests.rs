@@ -6,8 +6,9 @@ use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::{
-    Delivery, ErrorKind, Pattern, Problem, Start, StartAt, Subscribe, Topics,
-    testing::{at, down, refused},
+    Backoff, Delivery, ErrorKind, Pattern, Polling, Problem, Reconnecting, Schedule, Start, StartAt,
+    Subscribe, Topics,
+    testing::{FakePull, Step, at, batch, down, event, event_of, refused, take},
 };
 use world::{Mood, World, seconds};
 
@@ -134,12 +135,18 @@ async fn with_all_ways_down_it_begins_again_with_the_best() {
     told.run(300).await;
     let attempts = world.dialled()[2];
     assert!((15..60).contains(&attempts), "no busy loop: {attempts}");
+    assert_eq!(
+        world.dialled()[0],
+        attempts,
+        "once at first, then at every attempt but that by which two was lost"
+    );
     let links = told.links();
     assert_eq!(links[..3], ["connected by two", "reconnecting (cut)", "connecting"]);
     assert!(links[3..].iter().all(|link| ["reconnecting (down)", "connecting"].contains(&&**link)));
     (0..3).for_each(|way| world.set(way, Mood::Works));
     told.run(25).await;
-    assert_eq!(told.links().last().unwrap(), "connected by one");
+    let connected = told.links().into_iter().filter(|link| link.starts_with("connected"));
+    assert_eq!(connected.collect::<Vec<_>>(), ["connected by two", "connected by one"]);
     told.check();
 }
 
@@ -185,6 +192,20 @@ async fn probes_come_a_jittered_interval_apart_and_ask_for_little() {
         assert_eq!(request.window, NonZeroU32::new(1));
         assert!(matches!(request.start, StartAt::After(_)));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_step_down_begins_the_wait_for_a_probe_anew() {
+    let world = World::new(&[Mood::Refuses(down()), Mood::Works, Mood::Works]);
+    let mut told = world.begin(asks()).await;
+    told.run(20).await;
+    world.set(1, Mood::Refuses(down()));
+    world.cut(1);
+    told.run(20).await;
+    assert_eq!((told.subscription.transport(), world.dialled()[0]), (Some("three"), 1));
+    told.run(20).await;
+    assert_eq!(world.dialled()[0], 2);
+    told.check();
 }
 
 #[tokio::test(start_paused = true)]
@@ -271,6 +292,44 @@ async fn topics_may_change_at_any_time() {
     told.check();
 }
 
+/// A way that is polled.
+struct Asked(Arc<FakePull>);
+
+impl Dial for Asked {
+    fn dial(&self, request: Subscribe) -> Dialing {
+        Polling::dial(self.0.clone(), request, Schedule::default())
+    }
+
+    fn transport(&self) -> Option<&'static str> {
+        Some("asked")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn topics_change_on_the_connection_where_it_can_and_nothing_waits_for_the_old_ones() {
+    let target = || Topics::from(Pattern::new("b").unwrap());
+    let other = |seq| Delivery::Event(event_of("b", seq));
+    let begin = async |start: StartAt, first| {
+        let second = batch([other(6), other(8)], 8);
+        let pull = FakePull::new([Step::Answer(first), Step::Answer(second)]);
+        let fallback = Fallback::new(vec![Arc::new(Asked(pull.clone()))]);
+        let subscription = Reconnecting::start(fallback, asks().from(start), Backoff::default()).await;
+        (subscription.unwrap(), pull)
+    };
+    let (mut told, pull) = begin(Start::Latest.into(), batch([], 5)).await;
+    told.retarget(target()).unwrap();
+    assert_eq!(
+        take(&mut told, 4).await,
+        ["connected", "place 5", "b 6", "b 8"],
+        "what was the start stays it"
+    );
+    assert_eq!(pull.asked()[1].start, at(5).into());
+    let (mut told, pull) = begin(at(5).into(), batch([event(7)], 7)).await;
+    told.retarget(target()).unwrap();
+    assert_eq!(take(&mut told, 5).await, ["connecting", "connected", "place 5", "b 6", "b 8"]);
+    assert_eq!(pull.asked()[1].start, at(5).into());
+}
+
 #[tokio::test(start_paused = true)]
 async fn dropping_a_wait_or_the_subscription_leaves_nothing_behind() {
     let world = World::new(&[Mood::Refuses(down()), Mood::Works]);
@@ -304,10 +363,9 @@ async fn the_first_event_waits_for_credit_and_has_its_place() {
     let world = World::new(&[Mood::Works]);
     let mut request = asks().from(at(3));
     request.window = NonZeroU32::new(1);
-    let way = world.ways()[0].clone();
-    let mut feed = Fallback::new(vec![way]).dial(request).await.unwrap();
-    let mut out = crate::Batch::default();
     sleep(seconds(5)).await;
+    let mut feed = Fallback::new(world.ways()).dial(request).await.unwrap();
+    let mut out = crate::Batch::default();
     let mut poll = async |events, out: &mut crate::Batch| {
         let bounds = crate::Bounds::new(events, 1000);
         let polled = std::future::poll_fn(|cx| feed.poll_batch(cx, bounds, out));
