@@ -4,9 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use pushpull_broker::{Broker, Retention};
 use pushpull_core::{
-    Cursor, Delivery, ErrorKind, Fetch, Message, Prev, ProducerExt, Pull, PushExt, Start, StartAt, Subscribe,
-    Subscription, Topic,
+    Cursor, Delivery, ErrorKind, Fetch, Link, Message, Prev, ProducerExt, Pull, PushExt, Start, StartAt,
+    Subscribe, Subscription, Topic,
 };
+use pushpull_testkit::proxy::{Cuts, Proxy};
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::support::{Client, HALVES, Half, Node};
@@ -177,5 +178,48 @@ async fn any_server_half_serves_any_client_half() {
     }
     while let Some(pair) = pairs.join_next().await {
         pair.unwrap();
+    }
+}
+
+/// Keys of the topic of which a snapshot is taken while the way to it is cut.
+const KEYS: usize = 3000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_breaks_off_upstream_is_never_joined_to_another() {
+    let root = Broker::memory();
+    let topic: Topic = "a".parse().unwrap();
+    for n in 0..KEYS {
+        let message = Message::text(format!("{n:0>100}")).with_key(n.to_string());
+        root.publish_one(&topic, message).await.unwrap();
+    }
+    let source = Node::serve(root.clone(), false).await;
+    let proxy = Proxy::start(source.address, 3).await.unwrap();
+    for (server, client) in [(Half::Ws, Half::Sse), (Half::Sse, Half::Ws), (Half::Grpc, Half::Grpc)] {
+        proxy.cut_after(Cuts::within(20_000..=200_000));
+        let node = Node::serve(client.client(&proxy.url()), false).await;
+        let request = Subscribe::to("a").unwrap().from(Start::Snapshot);
+        let mut reader = server.client(&node.url()).consume(request).await.unwrap();
+        let (mut events, mut breaks) = (0, 0);
+        loop {
+            match timeout(PATIENCE, reader.next()).await.unwrap().unwrap().unwrap() {
+                Delivery::Event(event) => {
+                    assert!(event.is_snapshot());
+                    events += 1;
+                    assert!(events <= KEYS, "{server:?} over {client:?}: of two snapshots");
+                }
+                Delivery::Link(Link::Reconnecting { .. }) => {
+                    (events, breaks) = (0, breaks + u32::from(events > 0))
+                }
+                Delivery::Place(place) => {
+                    assert_eq!((events, place), (KEYS, root.place()), "{server:?} over {client:?}");
+                    break;
+                }
+                _ => {}
+            }
+            if breaks == 2 {
+                proxy.cut_after(Cuts::Never);
+            }
+        }
+        assert_eq!(breaks, 2, "{server:?} over {client:?}");
     }
 }

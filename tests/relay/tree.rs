@@ -12,7 +12,7 @@ use pushpull_core::{
 use pushpull_testkit::{
     Capabilities, Failure, Harness, Reader, Trial,
     history::{History, Publish, Seen, Session, Source},
-    proxy::Proxy,
+    proxy::{Flow, Proxy},
 };
 use tokio::{
     sync::watch,
@@ -31,6 +31,8 @@ struct Tree {
     leaf: Broker,
     proxy: Proxy,
     nodes: [Node; 3],
+    /// Events of a topic that the root retains.
+    retains: usize,
 }
 
 async fn relay_over(client: Client) -> Broker {
@@ -41,25 +43,42 @@ async fn relay_over(client: Client) -> Broker {
 impl Tree {
     /// Its relays follow by `first` and `second`.
     async fn grow(first: Half, second: Half) -> Self {
-        let root = Broker::memory_with(Retention::default().with_messages(100_000));
+        Self::grow_from(Retention::default().with_messages(100_000), first, second).await
+    }
+
+    async fn grow_from(retention: Retention, first: Half, second: Half) -> Self {
+        let retains = retention.messages;
+        let root = Broker::memory_with(retention);
         let root_node = Node::serve(root.clone(), false).await;
         let proxy = Proxy::start(root_node.address, 7).await.unwrap();
         let relay = relay_over(first.client(&proxy.url())).await;
         let relay_node = Node::serve(relay.clone(), false).await;
         let leaf = relay_over(second.client(&relay_node.url())).await;
         let leaf_node = Node::serve(leaf.clone(), false).await;
-        Self { root, relay, leaf, proxy, nodes: [root_node, relay_node, leaf_node] }
+        Self { root, relay, leaf, proxy, nodes: [root_node, relay_node, leaf_node], retains }
     }
 
     /// The way to a level, past the proxy.
     fn way(&self, level: usize, half: Half) -> Way {
         let name = format!("level {level} by {half:?}");
-        Way { name, client: half.client(&self.nodes[level].url()), root: self.root.clone() }
+        let client = half.client(&self.nodes[level].url());
+        Way { name, client, root: self.root.clone(), retains: self.retains }
     }
 
     async fn settle(&self) {
         for node in [&self.relay, &self.leaf] {
             reach(node, self.root.place()).await;
+        }
+    }
+
+    /// Lets the first relay reach nobody, until the proxy leads elsewhere.
+    async fn cut_off(&self) {
+        // A port that nobody listens at.
+        let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        self.proxy.lead_to(nowhere);
+        self.proxy.cut();
+        while self.relay.stats().engine_up {
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 
@@ -88,6 +107,7 @@ struct Way {
     name: String,
     client: Client,
     root: Broker,
+    retains: usize,
 }
 
 #[async_trait]
@@ -101,7 +121,7 @@ impl Harness for Way {
     }
 
     fn retains(&self) -> usize {
-        100_000
+        self.retains
     }
 
     async fn publish(&self, topic: &Topic, messages: &[Message]) -> Result<Published, PublishError> {
@@ -185,12 +205,13 @@ async fn a_tree_by_long_polling_and_sse_carries_everything_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cursor_of_any_level_is_one_of_every_level() {
     let tree = Tree::grow(Half::Sse, Half::Ws).await;
+    // So that the relays are behind it.
+    tree.proxy.set_flow(Flow::Delay(Duration::from_millis(30)));
     let source = tree.way(0, Half::Ws);
     let trial = Trial::new(&source, "levels");
     let mut reader: Reader = trial.reader("wanderer", trial.asking(">").unwrap()).await.unwrap();
     reader.first_word().await.unwrap();
     for level in [1, 2, 0, 2, 1, 0] {
-        // It comes before the relays have what it has seen, or may.
         let last = trial.publish_many(&["a", "b"], 3).await.unwrap();
         reader.reach(last).await.unwrap();
         reader = trial.resume(reader, &tree.way(level, WAYS[level].1)).await.unwrap();
@@ -293,13 +314,7 @@ async fn a_root_that_is_away_refuses_publishing_fast_and_comes_back() {
     let first = tree.leaf.publish_one(&topic, Message::text("1")).await.unwrap();
     let mut live =
         tree.way(2, Half::Ws).client.consume(Subscribe::to("a").unwrap().from(first)).await.unwrap();
-    // A port that nobody listens at.
-    let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    tree.proxy.lead_to(nowhere);
-    tree.proxy.cut();
-    while tree.relay.stats().engine_up {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    tree.cut_off().await;
     let refused = tree.relay.publish_one(&topic, Message::text("2")).await.unwrap_err();
     assert_eq!((refused.kind(), refused.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied));
     assert!(refused.is_retryable() && tree.relay.probe().await.is_err());
@@ -318,4 +333,49 @@ async fn a_root_that_is_away_refuses_publishing_fast_and_comes_back() {
         }
     }
     assert_eq!(seqs, [2, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_root_drops_while_a_relay_is_away_is_told_at_every_level() {
+    let tree = Tree::grow_from(Retention::default().with_messages(4), Half::Sse, Half::Grpc).await;
+    let source = tree.way(0, Half::Ws);
+    let trial = Trial::new(&source, "away");
+    let mut readers = Vec::new();
+    for (level, half) in WAYS.into_iter().filter(|(level, _)| *level > 0) {
+        for name in ["a", "*", "quiet"] {
+            let way = tree.way(level, half);
+            let mut reader = trial
+                .reader_over(&way, &format!("{name} at {}", way.name), trial.asking(name).unwrap())
+                .await
+                .unwrap();
+            reader.first_word().await.unwrap();
+            readers.push((name, reader));
+        }
+    }
+    let before = trial.publish_many(&["a", "quiet"], 4).await.unwrap();
+    for (name, reader) in &mut readers {
+        let events = reader.take(if *name == "*" { 4 } else { 2 }).await.unwrap();
+        assert!(events.last().unwrap().cursor().seq() <= before.seq());
+    }
+    tree.cut_off().await;
+    trial.publish_many(&["a"], 10).await.unwrap();
+    tree.proxy.lead_to(tree.nodes[0].address);
+    tree.settle().await;
+    let last = trial.publish_many(&["a", "quiet"], 2).await.unwrap();
+    for (name, mut reader) in readers {
+        reader.reach(Cursor::new(last.epoch(), last.seq() - u64::from(name == "a"))).await.unwrap();
+        let told: Vec<_> = reader.session().gaps().map(|gap| gap.reason).collect();
+        let is_loss = |reason: &GapReason| matches!(reason, GapReason::Evicted | GapReason::Lagged);
+        // The gap that was told to the relay names no topic; `quiet` lost nothing, and its consumers may hear of it.
+        let most = 1;
+        assert!(told.iter().all(is_loss) && told.len() <= most, "{}: {told:?}", reader.session().name);
+        assert!(name == "quiet" || told.len() == 1, "{}: {told:?}", reader.session().name);
+        trial.keep_session(reader.into_session());
+    }
+    // What follows in a topic shows that it lost nothing: who comes back to it is told none.
+    let quiet = trial.asking("quiet").unwrap().from(before);
+    let mut back = trial.reader_over(&tree.way(2, Half::Ws), "back", quiet).await.unwrap();
+    back.reach(last).await.unwrap();
+    assert_eq!((back.session().gaps().count(), back.session().events()), (0, 1));
+    trial.judge().await.unwrap();
 }

@@ -323,11 +323,14 @@ async fn losses_and_other_histories_are_passed_on() {
     reach(&relay, cursor(1, 11)).await;
     let mut live = consume(&relay, "a", cursor(1, 10)).await;
     assert_eq!(drain(&mut live), "p10 e11");
+    let mut quiet = consume(&relay, "b", Start::Latest).await;
+    assert_eq!(drain(&mut quiet), "p11");
     say(gap(cursor(1, 11), cursor(1, 15), cursor(1, 11), GapReason::Lagged));
     say(event(cursor(1, 13), Prev::At(cursor(1, 12))));
     say(place(cursor(1, 20)));
     reach(&relay, cursor(1, 20)).await;
     assert_eq!(drain(&mut live), "lagged 11..13@11 e13");
+    assert_eq!(drain(&mut quiet), "lagged 11..15@11", "nobody knows whether it was this topic's");
     // Another epoch that lost nothing.
     say(event(cursor(2, 25), Prev::At(cursor(1, 13))));
     reach(&relay, cursor(2, 25)).await;
