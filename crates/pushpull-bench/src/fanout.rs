@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::Args;
+use clap::{
+    Args,
+    builder::{EnumValueParser, TypedValueParser as _},
+};
 use hdrhistogram::Histogram;
 
 use crate::{
@@ -30,8 +33,12 @@ const LONGEST: u64 = 60_000_000;
 
 #[derive(Args)]
 pub(crate) struct Fanout {
-    /// How the subscribers are connected.
-    #[arg(long, value_enum, default_value = "ws")]
+    /// How the subscribers are connected; not `http-poll`, by which nobody is told.
+    #[arg(
+        long,
+        default_value = "ws",
+        value_parser = EnumValueParser::<Transport>::new().try_map(Transport::telling)
+    )]
     transport: Transport,
     /// How many they are.
     #[arg(long, default_value_t = 1000)]

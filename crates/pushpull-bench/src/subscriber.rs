@@ -1,23 +1,25 @@
 //! Many subscribers on one thread.
 
+mod connection;
+
 use std::{
-    io::{self, Read, Write},
-    net::{self, SocketAddr},
+    io,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 
-use mio::{Events, Interest, Poll, Token, net::TcpStream};
+use mio::{Events, Interest, Poll, Token};
 
 use crate::{
     http::TOPIC,
     stamp::Stamp,
-    wire::{From, Transport, answer},
+    wire::{From, Transport},
 };
+use connection::Connection;
+pub(crate) use connection::{connect, place};
 
 /// The longest answer that can be read at once.
 const SCRATCH: usize = 1 << 20;
-/// How long a handshake may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What all connections have in common.
 #[derive(Clone, Copy)]
@@ -35,13 +37,6 @@ pub(crate) struct Subscribers {
     events: Events,
     connections: Vec<Connection>,
     scratch: Vec<u8>,
-}
-
-struct Connection {
-    stream: TcpStream,
-    topic: String,
-    rest: Vec<u8>,
-    next: u64,
 }
 
 /// What was received so far.
@@ -65,7 +60,7 @@ impl Subscribers {
         for n in 0..count {
             let topic = if topics == 1 { TOPIC.to_owned() } else { format!("{TOPIC}.{}", n % topics) };
             let mut connection = Connection::open(target, topic, from)?;
-            poll.registry().register(&mut connection.stream, Token(n), Interest::READABLE)?;
+            poll.registry().register(connection.source(), Token(n), Interest::READABLE)?;
             connections.push(connection);
         }
         let events = Events::with_capacity(1024);
@@ -90,135 +85,15 @@ impl Subscribers {
     }
 }
 
-impl Connection {
-    fn open(target: Target, topic: String, from: From<'_>) -> io::Result<Self> {
-        let Target { transport, server, .. } = target;
-        let mut stream = net::TcpStream::connect(server)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(transport.request(server, &topic, from).as_bytes())?;
-        match (transport, from) {
-            (Transport::Longpoll, From::Now) => {
-                let place = place(&mut stream)?;
-                stream.write_all(transport.request(server, &topic, From::After(&place)).as_bytes())?;
-            }
-            (Transport::Longpoll, _) => {}
-            _ => accepted(&mut stream, transport)?,
-        }
-        stream.set_nonblocking(true)?;
-        Ok(Self { stream: TcpStream::from_std(stream), topic, rest: Vec::new(), next: 0 })
-    }
-
-    fn read(
-        &mut self,
-        target: Target,
-        is_ending: bool,
-        scratch: &mut [u8],
-        received: &mut Received,
-        each: &mut impl FnMut(Stamp, Instant),
-    ) -> io::Result<()> {
-        loop {
-            let kept = self.rest.len();
-            scratch[..kept].copy_from_slice(&self.rest);
-            let free = &mut scratch[kept..];
-            let asked = free.len();
-            let read = match self.stream.read(free) {
-                Ok(read) if read > 0 => read,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                _ => {
-                    received.closed += 1;
-                    return Ok(());
-                }
-            };
-            let now = Instant::now();
-            received.reads += 1;
-            let done = self.take(target, &scratch[..kept + read], received, &mut |stamp| each(stamp, now))?;
-            self.rest.clear();
-            self.rest.extend_from_slice(&scratch[done..kept + read]);
-            // A short read has emptied the socket: what comes later is a new edge (epoll(7)), but for an end that
-            // came with it.
-            if read < asked && !is_ending {
-                return Ok(());
-            }
-        }
-    }
-
-    fn take(
-        &mut self,
-        target: Target,
-        bytes: &[u8],
-        received: &mut Received,
-        each: &mut impl FnMut(Stamp),
-    ) -> io::Result<usize> {
-        let mut next = self.next;
-        let mut note = |payload: &[u8]| match Stamp::read(payload, target.payload) {
-            Some(stamp) => {
-                received.events += 1;
-                received.out_of_order += u64::from(stamp.number != next);
-                next = stamp.number + 1;
-                each(stamp);
-            }
-            None => received.garbled += 1,
-        };
-        let mut done = 0;
-        if target.transport == Transport::Longpoll {
-            while let Some(answer) = answer(&bytes[done..])? {
-                target.transport.events(answer.body, &mut note);
-                let request = From::After(answer.cursor);
-                let request = target.transport.request(target.server, &self.topic, request);
-                self.stream.write_all(request.as_bytes())?;
-                done += answer.length;
-            }
-        } else {
-            done = target.transport.events(bytes, &mut note);
-        }
-        self.next = next;
-        Ok(done)
-    }
-}
-
-/// Reads the head of the answer and no byte behind it.
-fn accepted(stream: &mut net::TcpStream, transport: Transport) -> io::Result<()> {
-    let mut chunk = [0; 2048];
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let seen = stream.peek(&mut chunk)?;
-        if let Some(end) = memchr::memmem::find(&chunk[..seen], b"\r\n\r\n") {
-            stream.read_exact(&mut chunk[..end + 4])?;
-            let is_accepted = chunk.starts_with(transport.accepted().as_bytes());
-            let refused = || io::Error::other(String::from_utf8_lossy(&chunk[..seen]).into_owned());
-            return is_accepted.then_some(()).ok_or_else(refused);
-        }
-        if seen == 0 || seen == chunk.len() || Instant::now() > deadline {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    }
-}
-
-/// Reads the answer to a poll that does not wait: the place to poll from.
-fn place(stream: &mut net::TcpStream) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    let mut chunk = [0; 2048];
-    loop {
-        let read = stream.read(&mut chunk)?;
-        bytes.extend_from_slice(&chunk[..read]);
-        if let Some(answer) = answer(&bytes)? {
-            return Ok(answer.cursor.to_owned());
-        }
-        if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
-        io::{BufRead, BufReader},
-        thread,
+        io::{BufRead, BufReader, Read, Write},
+        net, thread,
     };
 
-    use super::*;
+    use super::{connection::PATIENCE, *};
+    use crate::wire::grpc::tests::answered;
 
     /// A server that answers one connection's requests by `answers` in turn and closes it. Returns the request lines.
     fn script(answers: Vec<String>) -> (SocketAddr, thread::JoinHandle<Vec<String>>) {
@@ -285,6 +160,45 @@ mod tests {
         let asked = asked.join().unwrap();
         for (line, end) in asked.iter().zip(["&wait=0 ", "&after=a-7 ", "&after=a-9 "]) {
             assert!(line.contains(end), "{line} should have {end}");
+        }
+    }
+
+    /// A server of one call that says `answer`, then nothing more. Returns all that it was sent.
+    fn called(answer: Vec<u8>) -> (SocketAddr, thread::JoinHandle<Vec<u8>>) {
+        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap();
+        let told = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(&answer).unwrap();
+            stream.shutdown(net::Shutdown::Write).unwrap();
+            let mut asked = Vec::new();
+            stream.read_to_end(&mut asked).unwrap();
+            asked
+        });
+        (server, told)
+    }
+
+    #[test]
+    fn a_call_is_read_from_its_place_on() {
+        let payloads = [0, 1, 3].map(payload);
+        let payloads: Vec<&[u8]> = payloads.iter().map(String::as_bytes).chain([&b"short"[..]]).collect();
+        let (server, told) = called(answered(TOPIC, &payloads));
+        let target = Target { transport: Transport::Grpc, server, payload: 64 };
+        let (received, stamps) = read_all(target, From::Earliest);
+        assert_eq!((received.events, received.out_of_order), (3, 1));
+        assert_eq!((received.garbled, received.closed), (1, 1));
+        assert_eq!(stamps.len(), 3);
+        let acknowledged = b"\0\0\0\x04\x01\0\0\0\0";
+        assert!(told.join().unwrap().ends_with(acknowledged), "the settings");
+    }
+
+    #[test]
+    fn a_call_that_is_not_accepted_is_an_error() {
+        let settings = b"\0\0\0\x04\0\0\0\0\0";
+        for end in [&b""[..], b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x07", b"\0\0\0\0\0\0\0\0\x01"] {
+            let (server, _) = called([settings, end].concat());
+            let target = Target { transport: Transport::Grpc, server, payload: 64 };
+            assert!(Subscribers::open(target, 1, 1, From::Now).is_err(), "{end:?}");
         }
     }
 
