@@ -25,12 +25,7 @@ impl Publisher {
     /// Publishes `payload` and waits until it is acknowledged.
     pub(crate) fn publish(&mut self, payload: &[u8]) -> io::Result<()> {
         self.request.clear();
-        write!(
-            self.request,
-            "POST /topics/{TOPIC} HTTP/1.1\r\nHost: bench\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n",
-            payload.len()
-        )?;
-        self.request.extend_from_slice(payload);
+        put_publish(&mut self.request, payload)?;
         self.stream.write_all(&self.request)?;
         self.read_answer()
     }
@@ -54,4 +49,14 @@ impl Publisher {
             }
         }
     }
+}
+
+/// Writes the request that publishes `payload`.
+pub(crate) fn put_publish(into: &mut Vec<u8>, payload: &[u8]) -> io::Result<()> {
+    write!(
+        into,
+        "POST /topics/{TOPIC} HTTP/1.1\r\nHost: bench\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n",
+        payload.len()
+    )?;
+    into.write_all(payload)
 }

@@ -1,4 +1,5 @@
-//! A load generator for pushpull servers: fan-out, idle cost and catch-up, checked for completeness and order.
+//! A load generator for pushpull servers: fan-out, idle cost, catch-up, polls and publishing, checked for completeness
+//! and order.
 //!
 //! It starts the `hub` example on one core and runs itself on another, so every figure is a core's:
 //!
@@ -6,18 +7,24 @@
 //! cargo build --release -p pushpull-examples --example hub
 //! cargo run --release -p pushpull-bench -- fanout --transport ws
 //! cargo run --release -p pushpull-bench -- idle --transport sse --connections 5000
-//! cargo run --release -p pushpull-bench -- catchup --transport ws-json --messages 10000
+//! cargo run --release -p pushpull-bench -- catchup --transport grpc --messages 10000
+//! cargo run --release -p pushpull-bench -- poll --behind 10
+//! cargo run --release -p pushpull-bench -- publish
 //! ```
 //!
-//! It fails if any event was missing, repeated, out of order or not as it was sent, or a connection was closed.
+//! It fails if any event was missing, repeated, out of order or not as it was sent, any answer was another than was to be
+//! had, or a connection was closed.
 
 mod catchup;
 mod fanout;
 mod http;
 mod idle;
 mod meter;
+mod poll;
 mod process;
+mod publish;
 mod report;
+mod requests;
 mod stamp;
 mod subscriber;
 mod wire;
@@ -62,6 +69,10 @@ enum Work {
     Idle(idle::Idle),
     /// A history and one new subscriber: how long he takes to have all of it.
     Catchup(catchup::Catchup),
+    /// Polls over connections that are kept alive: answers a second.
+    Poll(poll::Poll),
+    /// POSTs over connections that are kept alive, and no subscriber: acknowledgements a second.
+    Publish(publish::Publish),
 }
 
 fn main() -> ExitCode {
@@ -103,6 +114,8 @@ impl Work {
             Self::Fanout(work) => work.run(server),
             Self::Idle(work) => work.run(server),
             Self::Catchup(work) => work.run(server),
+            Self::Poll(work) => work.run(server),
+            Self::Publish(work) => work.run(server),
         }
     }
 
@@ -111,6 +124,8 @@ impl Work {
             Self::Fanout(work) => work.label(),
             Self::Idle(work) => work.label(),
             Self::Catchup(work) => work.label(),
+            Self::Poll(work) => work.label(),
+            Self::Publish(work) => work.label(),
         }
     }
 }
