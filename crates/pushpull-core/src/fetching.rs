@@ -280,11 +280,10 @@ impl Answer {
         match polled {
             // What was gathered is complete up to its place.
             Some(Err(error)) if self.is_useless() => return Poll::Ready(Err(Problem::from(error).into())),
-            Some(Ok(())) => {
-                if self.stage == Stage::Gathering {
-                    self.batch.place = taken.place.or(self.batch.place);
-                }
+            Some(Ok(())) if self.stage == Stage::Gathering => {
+                self.batch.place = taken.place.or(self.batch.place);
             }
+            Some(Ok(())) => {}
             _ if self.stage == Stage::Gathering => self.stage = Stage::Ended,
             _ => {}
         }
