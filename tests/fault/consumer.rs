@@ -148,7 +148,7 @@ impl Consumer {
         match self.habits.flaw {
             Some(Flaw::Loses) if is_tenth => {}
             Some(Flaw::StopsEarly) if self.events > 10 => {}
-            Some(Flaw::Repeats) if is_tenth => [(); 2].iter().for_each(|()| self.session.take(delivery)),
+            Some(Flaw::Repeats) if is_tenth => (0..2).for_each(|_| self.session.take(delivery)),
             _ => self.session.take(delivery),
         }
     }

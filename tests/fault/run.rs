@@ -105,11 +105,12 @@ impl Run<'_> {
             tally
         };
         let publish = async {
-            goal.send_replace(Some(traffic.publish(self.trial, stops.clone()).await?));
+            let at_source = traffic.publish(self.trial, stops.clone());
+            tokio::try_join!(at_source, traffic.publish_remotely(self.trial, &producer, stops.clone()))?;
+            goal.send_replace(Some(traffic.close(self.trial).await?));
             Ok(())
         };
-        let remotely = traffic.publish_remotely(self.trial, &producer, stops.clone());
-        let ((), (), faults, told) = tokio::try_join!(publish, remotely, weather, all_told(following))?;
+        let ((), faults, told) = tokio::try_join!(publish, weather, all_told(following))?;
         Ok((told, faults))
     }
 
@@ -138,7 +139,7 @@ impl Run<'_> {
         let leaves = match way {
             Way::Fallback => None,
             Way::Late => Some(Leaves { after: Duration::from_millis(800), away }),
-            _ if place % 2 == 0 => None,
+            _ if place.is_multiple_of(2) => None,
             _ => Some(Leaves {
                 after: Duration::from_millis(self.random.u64(500..4000)),
                 away: Duration::from_millis(self.random.u64(0..300)),

@@ -2,6 +2,8 @@
 
 use std::{env, fmt, str::FromStr, time::Duration};
 
+use crate::way::Way;
+
 /// How a run is sized. Each can be set by the environment.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
@@ -29,7 +31,7 @@ impl Settings {
     fn sized(seconds: u64, consumers: usize, rate: usize) -> Self {
         Self {
             spell: Duration::from_secs(from_environment("SECONDS").unwrap_or(seconds)),
-            consumers: from_environment("CONSUMERS").unwrap_or(consumers),
+            consumers: from_environment("CONSUMERS").unwrap_or(consumers).max(Way::ALL.len()),
             rate: from_environment("RATE").unwrap_or(rate).max(200),
             seed: from_environment("SEED").unwrap_or_else(|| fastrand::u64(..)),
         }

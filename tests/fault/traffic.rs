@@ -86,12 +86,12 @@ impl Traffic {
         Message::text(format!("{number} {}", "x".repeat(80)))
     }
 
-    /// Publishes until told to stop; at the end a last message to each topic.
+    /// Publishes until told to stop.
     pub(super) async fn publish(
         &self,
         trial: &Trial<'_>,
         mut stop: watch::Receiver<bool>,
-    ) -> Result<Cursor, Failure> {
+    ) -> Result<(), Failure> {
         let mut beat = interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Burst);
         // Messages owed, in hundredths: a beat has a hundredth of a second's.
@@ -112,7 +112,7 @@ impl Traffic {
             }
             tokio::task::yield_now().await;
         }
-        self.close(trial).await
+        Ok(())
     }
 
     async fn burst(&self, trial: &Trial<'_>) -> Result<(), Failure> {
@@ -122,7 +122,8 @@ impl Traffic {
         Ok(())
     }
 
-    async fn close(&self, trial: &Trial<'_>) -> Result<Cursor, Failure> {
+    /// Publishes a last message to each topic, and says where the last of them lies: who has it has all.
+    pub(super) async fn close(&self, trial: &Trial<'_>) -> Result<Cursor, Failure> {
         let even = (0..GROUPS * TOPICS_A_GROUP).map(topic);
         for name in even.chain((0..BURSTING).map(burst)) {
             trial.publish_message(&name, self.message()).await?;
