@@ -14,8 +14,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A connection takes at most 2 MiB: two directions of 272 KiB on their way and a head of 80 KiB each, and what is held
-//! of a response, 1 MiB.
+//! A connection takes at most 3 MiB: of each direction what is read at once (16 KiB), what is on its way (256 KiB, and once
+//! more what was held) and a head (80 KiB), and of a response what is held (1 MiB).
 
 mod door;
 mod faults;

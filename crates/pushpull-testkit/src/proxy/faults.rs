@@ -6,7 +6,7 @@ use std::{num::NonZeroU32, ops::RangeInclusive, time::Duration};
 ///
 /// Unless its doc says otherwise a fault is for the connections there are as much as for those to come. What speaks of
 /// requests and responses touches HTTP/1.1 alone: anything else (TLS, HTTP/2, what follows an upgrade) goes through as
-/// bytes, and feels the other faults only.
+/// bytes, and feels the other faults only. Without faults too a head of HTTP/1.1 goes on once it is complete.
 ///
 /// ```
 /// use std::time::Duration;
