@@ -111,8 +111,8 @@ impl ConnectOptions {
         self
     }
 
-    /// How long a transport may take to bring its first word before the next one is tried. Default: 10 s. Without
-    /// meaning where the scheme pins a transport.
+    /// How long a transport may take to bring its first word before the next one is tried. Default: 10 s. Where none
+    /// answers a first subscribe may take so long for each. Without meaning where the scheme pins a transport.
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
@@ -141,14 +141,14 @@ impl ConnectOptions {
         let asked = Asked { url, options: self };
         let clients = taken(crate::clients(), pinned).into_iter();
         let made = clients.map(|(transport, make)| Ok((transport, make(&asked)?)));
-        self.join(made.collect::<Result<_, Problem>>()?).ok_or_else(|| not_enabled(pinned))
+        self.join(&made.collect::<Result<Vec<_>, Problem>>()?).ok_or_else(|| not_enabled(pinned))
     }
 
     /// One source over all of `clients`, the best first.
-    fn join(&self, clients: Vec<(Transport, Client)>) -> Option<Source> {
+    fn join(&self, clients: &[(Transport, Client)]) -> Option<Source> {
         let producer = clients.first()?.1.producer.clone();
         let transports = clients.iter().map(|(transport, _)| *transport).collect();
-        let push = match &clients[..] {
+        let push = match clients {
             [(_, only)] => only.push.clone(),
             several => {
                 let ways = several.iter().map(|(_, client)| client.dial.clone()).collect();
@@ -264,11 +264,27 @@ impl fmt::Debug for Source {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_means_one_transport_or_all_that_share_plain_http() {
+        use Transport::{Grpc, Longpoll, Poll, Sse, Ws};
+        let no_client: Make = |_| Err(not_enabled(None));
+        let taken = |enabled: &[Transport], pinned| {
+            let clients = enabled.iter().map(|transport| (*transport, no_client)).collect();
+            taken(clients, pinned).into_iter().map(|(transport, _)| transport).collect::<Vec<_>>()
+        };
+        assert_eq!(taken(&[Ws, Sse, Longpoll, Poll, Grpc], None), [Ws, Sse, Longpoll, Poll]);
+        assert_eq!(taken(&[Poll, Grpc], None), [Poll]);
+        assert_eq!(taken(&[Grpc], None), [Grpc]);
+        assert_eq!(taken(&[Ws, Sse, Grpc], Some(Grpc)), [Grpc]);
+        assert_eq!(taken(&[Ws], Some(Sse)), []);
+    }
+
     #[cfg(not(feature = "grpc-stream"))]
     #[tokio::test]
     async fn what_is_not_enabled_is_said() {
-        use pushpull_core::ErrorKind;
-        let refused = super::connect("grpc://127.0.0.1:1").await.map(|source| source.transport());
+        let refused = connect("grpc://127.0.0.1:1").await.map(|source| source.transport());
         assert_eq!(refused.map_err(|problem| problem.kind()), Err(ErrorKind::Unsupported));
     }
 }
