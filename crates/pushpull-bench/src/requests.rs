@@ -47,8 +47,8 @@ struct Tally {
     latency: Histogram<u64>,
 }
 
-struct Connection {
-    stream: TcpStream,
+struct Connection<S = TcpStream> {
+    stream: S,
     rest: Vec<u8>,
     asked_at: Option<Instant>,
 }
@@ -104,7 +104,7 @@ impl Requests {
     }
 }
 
-impl Connection {
+impl<S: Read + Write> Connection<S> {
     fn ask(&mut self, request: &[u8], tally: &mut Tally) -> io::Result<()> {
         self.asked_at = Some(Instant::now());
         tally.asked += 1;
@@ -205,6 +205,43 @@ mod tests {
 
     const YES: &str = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nyes";
     const LONG: Duration = Duration::from_secs(60);
+
+    /// A stream that brings a byte at a time.
+    struct Slow(&'static [u8]);
+
+    impl Read for Slow {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let (first, rest) = self.0.split_first().ok_or(io::ErrorKind::WouldBlock)?;
+            (into[0], self.0) = (*first, rest);
+            Ok(1)
+        }
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_answer_in_many_parts_is_one() {
+        let latency = Histogram::new_with_bounds(1, LONGEST, 3).unwrap();
+        let mut tally = Tally { received: Received::default(), asked: 0, latency };
+        let (part, rest) = YES.as_bytes().split_at(YES.len() - 1);
+        let mut connection = Connection { stream: Slow(part), rest: Vec::new(), asked_at: None };
+        connection.ask(b"ask", &mut tally).unwrap();
+        let mut read = |connection: &mut Connection<Slow>| {
+            let came = connection.read(200, &mut [0; 64], &mut tally, &mut |body| body == b"yes").unwrap();
+            (came.is_some(), tally.received.events, tally.received.reads, tally.received.garbled)
+        };
+        assert_eq!(read(&mut connection), (false, 0, part.len() as u64, 0));
+        connection.stream = Slow(rest);
+        assert_eq!(read(&mut connection), (true, 1, YES.len() as u64, 0));
+    }
 
     #[test]
     fn an_answer_is_counted_and_judged() {

@@ -95,7 +95,7 @@ mod tests {
     use super::{connection::PATIENCE, *};
     use crate::wire::grpc::tests::answered;
 
-    /// A server that answers one connection's requests by `answers` in turn and closes it. Returns the request lines.
+    /// A server that answers one connection's requests by `answers` in turn and ends it. Returns all request lines.
     fn script(answers: Vec<String>) -> (SocketAddr, thread::JoinHandle<Vec<String>>) {
         let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
         let server = listener.local_addr().unwrap();
@@ -109,6 +109,8 @@ mod tests {
                 asked.push(next());
                 stream.write_all(answer.as_bytes()).unwrap();
             }
+            stream.shutdown(net::Shutdown::Write).unwrap();
+            asked.extend(lines.filter(|line| line.starts_with("GET ")));
             asked
         });
         (server, told)
@@ -141,18 +143,28 @@ mod tests {
         assert_eq!(stamps, [0, 1, 3].map(|number| Stamp { number, sent: 5 }));
     }
 
+    fn page(numbers: &[u64], cursor: &str, more: bool) -> String {
+        let event = |number: &u64| format!("{{\"cursor\":\"a-1\",\"data\":\"{}\"}}", payload(*number));
+        let events = numbers.iter().map(event).collect::<Vec<_>>().join(",");
+        let body = format!("{{\"events\":[{events}],\"cursor\":\"{cursor}\",\"more\":{more}}}");
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    }
+
+    #[test]
+    fn a_poller_asks_while_there_is_more() {
+        let (server, asked) = script(vec![page(&[0, 1], "a-9", true), page(&[2], "a-10", false)]);
+        let target = Target { transport: Transport::HttpPoll, server, payload: 64 };
+        let (received, _) = read_all(target, From::Earliest);
+        assert_eq!((received.events, received.out_of_order, received.garbled), (3, 0, 0));
+        let asked = asked.join().unwrap();
+        assert_eq!(asked.len(), 2, "{asked:?}");
+        assert!(asked[0].contains("&start=earliest ") && asked[1].contains("&after=a-9 "), "{asked:?}");
+    }
+
     #[test]
     fn a_poll_goes_on_where_the_last_one_ended() {
-        let page = |events: String, cursor: &str| {
-            let body = format!("{{\"events\":[{events}],\"cursor\":\"{cursor}\",\"more\":false}}");
-            format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
-        };
-        let event = |number| format!("{{\"cursor\":\"a-1\",\"data\":\"{}\"}}", payload(number));
-        let (server, asked) = script(vec![
-            page(String::new(), "a-7"),
-            page(format!("{},{}", event(0), event(1)), "a-9"),
-            page(event(2), "a-10"),
-        ]);
+        let pages = [page(&[], "a-7", false), page(&[0, 1], "a-9", false), page(&[2], "a-10", false)];
+        let (server, asked) = script(pages.into());
         let target = Target { transport: Transport::Longpoll, server, payload: 64 };
         let (received, stamps) = read_all(target, From::Now);
         assert_eq!((received.events, received.out_of_order, received.garbled), (3, 0, 0));
@@ -188,8 +200,16 @@ mod tests {
         assert_eq!((received.events, received.out_of_order), (3, 1));
         assert_eq!((received.garbled, received.closed), (1, 1));
         assert_eq!(stamps.len(), 3);
-        let acknowledged = b"\0\0\0\x04\x01\0\0\0\0";
-        assert!(told.join().unwrap().ends_with(acknowledged), "the settings");
+        let acknowledged = b"\0\0\0\x04\x01\0\0\0\0\0\0\x08\x06\x01\0\0\0\0pingpong";
+        assert!(told.join().unwrap().ends_with(acknowledged), "settings and ping");
+    }
+
+    #[test]
+    fn an_event_before_anything_was_published_is_an_error() {
+        let (server, _) = called(answered(TOPIC, &[payload(0).as_bytes()]));
+        let target = Target { transport: Transport::Grpc, server, payload: 64 };
+        let error = Subscribers::open(target, 1, 1, From::Now).err().unwrap();
+        assert!(error.to_string().contains("before anything was published"), "{error}");
     }
 
     #[test]

@@ -45,11 +45,12 @@ fn read(bytes: &[u8]) -> io::Result<(Reader, Vec<Vec<u8>>)> {
     Ok((reader, payloads))
 }
 
-/// How a server answers a call: the place, and events of `topic` with `payloads`, one after the other.
+/// How a server answers a call: the place, and events of `topic` with `payloads`, one after the other, the first in
+/// the place's frame; then a ping.
 pub(crate) fn answered(topic: &str, payloads: &[&[u8]]) -> Vec<u8> {
     let event = |(payload, seq)| message(&event_frame(topic, &format!("a-{seq}"), payload));
     let events = payloads.iter().copied().zip(2..).flat_map(event).collect();
-    stream(100, &[place(), events].concat())
+    [stream(200, &[place(), events].concat()), frame(Kind::Ping, 0, 0, b"pingpong")].concat()
 }
 
 fn refused(bytes: &[u8]) -> String {

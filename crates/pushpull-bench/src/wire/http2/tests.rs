@@ -9,6 +9,7 @@ fn a_frame_is_whole_or_not_there() {
         assert_eq!(frame(cut).unwrap(), None);
     }
     bytes.extend_from_slice(b"next");
+    bytes[5] |= 0x80; // A bit that means nothing (4.1).
     let whole = frame(&bytes).unwrap().unwrap();
     assert_eq!(whole.length(), bytes.len() - 4);
     assert_eq!(whole, Frame { kind: Some(Kind::Data), flags: 1, stream: 1, payload: b"payload" });
