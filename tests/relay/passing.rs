@@ -223,3 +223,32 @@ async fn a_snapshot_that_breaks_off_upstream_is_never_joined_to_another() {
         assert_eq!(breaks, 2, "{server:?} over {client:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_is_a_backend_of_all_three_roles() {
+    let root = Broker::memory();
+    let source = Node::serve(root.clone(), true).await;
+    for scheme in ["ws", "sse+http", "longpoll+http", "poll+http", "grpc"] {
+        let upstream = pushpull::connect(&format!("{scheme}://{}", source.address)).await.unwrap();
+        let node = Node::serve(upstream, false).await;
+        let (topic, polling) =
+            (Topic::new(scheme.split('+').next().unwrap()).unwrap(), Half::HttpPoll.client(&node.url()));
+        let cursor = polling.publish_one(&topic, Message::text(scheme)).await.unwrap();
+        let newest = Fetch::new(pushpull_core::Topics::only(&topic)).from(Start::Last);
+        let page = polling.pull.fetch(&pushpull_core::Context::default(), newest).await.unwrap();
+        assert_eq!((page.events(), page.place), (1, Some(root.place())), "{scheme}");
+        let streaming = Half::Ws.client(&node.url());
+        let earliest = Subscribe::to(topic.as_str()).unwrap().from(Start::Earliest);
+        let mut pushed = timeout(PATIENCE, streaming.consume(earliest)).await.unwrap().unwrap();
+        let came = loop {
+            if let Delivery::Event(event) = timeout(PATIENCE, pushed.next()).await.unwrap().unwrap().unwrap()
+            {
+                break event.cursor();
+            }
+        };
+        assert_eq!(came, cursor, "{scheme}");
+        let secret = Fetch::new(Subscribe::to("secret.plan").unwrap().topics);
+        let refused = polling.pull.fetch(&pushpull_core::Context::default(), secret).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Forbidden, "{scheme}");
+    }
+}
