@@ -50,7 +50,8 @@ impl Client {
 /// A server: a [`Push`] and a [`Producer`], whichever transport it is reached by. Cheap to clone (shared).
 ///
 /// A subscription reconnects, resumes from its place, and tells every change of the link;
-/// [`Subscription::transport`] says by which transport it goes. Each falls back, and comes back up, by itself.
+/// [`Subscription::transport`] says by which transport it goes. Where there are [several](Source::transports), each
+/// subscription falls back, and comes back up, by itself.
 ///
 /// But over gRPC, publishing goes by `POST`, whichever transport subscriptions take, with an idempotency id of its own where the message has
 /// none: it is tried again for up to 30 s, or until the deadline of the call's [`Context`], 10 s an attempt. Several messages

@@ -9,7 +9,7 @@ use pushpull::{
 };
 use pushpull_testkit::{
     Capabilities, Capability, Failure, Harness, PROMISES, Reader, Trial,
-    proxy::{Buffering, Door, Faults, Proxy, Upgrade},
+    proxy::{Buffering, Cuts, Door, Faults, Proxy, Upgrade},
 };
 use tokio::time::{sleep, timeout};
 
@@ -209,7 +209,10 @@ async fn every_promise_is_kept_while_the_proxy_changes_its_mind() {
     keeps_every_promise(async |proxy| {
         let mut random = fastrand::Rng::with_seed(7);
         loop {
-            proxy.set([Faults::none(), stripped(), buffered(), impatient()][random.usize(..4)].clone());
+            let torn = Faults::none().with_cuts(Cuts::within(1..=4096));
+            let closed = Faults::none().with_door(Door::Refused);
+            let faults = [Faults::none(), stripped(), buffered(), impatient(), torn, closed];
+            proxy.set(faults[random.usize(..faults.len())].clone());
             if random.bool() {
                 proxy.cut();
             }
