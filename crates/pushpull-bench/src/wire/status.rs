@@ -65,6 +65,7 @@ mod tests {
         let block = |value: &[u8]| [&[0x00, 0x88], NAME, value, b"\x00"].concat();
         for (value, name) in [
             (&b"\x81\x07"[..], "OK"),
+            (b"\x81\x17", "UNKNOWN"),
             (b"\x81\x7b", "RESOURCE_EXHAUSTED"),
             (b"\x82\x0b\x5f", "UNAVAILABLE"),
             (b"\x82\x08\x3f", "ABORTED"),
