@@ -86,6 +86,7 @@ impl Unit {
     }
 }
 
+#[deny(clippy::missing_trait_methods, reason = "what a feed can do must not get lost here")]
 impl Feed for Unit {
     fn poll_batch(
         &mut self,
@@ -124,6 +125,10 @@ impl Feed for Unit {
 
     fn standing(&self) -> Option<Standing> {
         self.subscription.standing()
+    }
+
+    fn transport(&self) -> Option<&'static str> {
+        self.subscription.transport()
     }
 }
 
