@@ -10,8 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use pushpull_core::{
-    Batch, Bounds, Context, Cursor, CursorStanding, Delivery, ErrorKind, Feed, Fetch, FetchError, Link,
-    Message, Problem, Producer, PublishError, Published, Pull, Push, Start, StartAt, Subscribe,
+    Batch, Bounds, Conflate, Context, Cursor, CursorStanding, Delivery, ErrorKind, Feed, Fetch, FetchError,
+    Link, Message, Problem, Producer, PublishError, Published, Pull, Push, Start, StartAt, Subscribe,
     SubscribeError, Subscription, Topic, silent_waker,
 };
 use tokio::time::{Instant, timeout_at};
@@ -216,6 +216,7 @@ impl Pull for Broker {
 struct Answer {
     feed: BrokerFeed,
     whole: bool,
+    conflate: Conflate,
     bounds: Bounds,
     batch: Batch,
     cut: bool,
@@ -230,7 +231,8 @@ impl Answer {
             true => Bounds::new(usize::MAX, usize::MAX),
             false => Bounds::new(request.limit.clamp(1, Fetch::MAX_LIMIT), request.max_bytes),
         };
-        Self { feed, whole, bounds, batch: Batch::default(), cut: false, ended: false }
+        let (conflate, batch) = (request.conflate, Batch::default());
+        Self { feed, whole, conflate, bounds, batch, cut: false, ended: false }
     }
 
     /// Takes all there is, within the bounds.
@@ -241,12 +243,19 @@ impl Answer {
             self.spend(before);
             self.cut = self.batch.more;
             self.ended = matches!(polled, Poll::Ready(None));
-            let done = self.whole || self.batch.closed || self.bounds.events == 0 || self.bounds.bytes == 0;
+            let is_full = self.bounds.events == 0 || self.bounds.bytes == 0;
+            let done = self.whole || self.batch.closed || is_full || self.is_conflated();
             if done || !matches!(polled, Poll::Ready(Some(_))) || (self.batch.more && self.is_worth_sending())
             {
                 return;
             }
         }
+    }
+
+    /// Whether taking more could bring a key twice: what came since was not weighed against what was taken.
+    fn is_conflated(&self) -> bool {
+        let mut taken = self.batch.deliveries.iter();
+        self.conflate == Conflate::Key && taken.any(|delivery| matches!(delivery, Delivery::Event(_)))
     }
 
     fn spend(&mut self, before: usize) {

@@ -10,8 +10,8 @@ use std::{
 
 use pushpull_broker::{Broker, Retention};
 use pushpull_core::{
-    Batch, Bounds, Delivery, Fetch, Message, Overflow, Producer as _, Pull as _, PushExt, Start, Subscribe,
-    Subscription, silent_waker,
+    Batch, Bounds, Conflate, Delivery, Fetch, Message, Overflow, Producer as _, Pull as _, PushExt, Start,
+    Subscribe, Subscription, silent_waker,
 };
 
 use crate::asking;
@@ -122,4 +122,34 @@ fn what_begins_at_the_newest_and_does_not_wait_brings_the_place_alone() {
     publisher.join().unwrap();
     ask();
     assert_eq!(newest, (0..BATCHES).map(|n| n % 7 + 1).sum::<u64>(), "all that was published");
+}
+
+#[test]
+fn a_conflated_answer_holds_no_key_twice() {
+    let broker = Broker::memory();
+    let start = broker.place();
+    let is_done = Arc::new(AtomicBool::new(false));
+    let publisher = std::thread::spawn({
+        let (broker, is_done) = (broker.clone(), is_done.clone());
+        move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let (topic, context) = ("a".parse().unwrap(), pushpull_core::Context::default());
+            for _ in 0..5 * BATCHES {
+                let messages = [Message::text("x").with_key("k")];
+                runtime.block_on(broker.publish(&context, &topic, &messages)).unwrap();
+            }
+            is_done.store(true, Ordering::Release);
+        }
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let context = pushpull_core::Context::default();
+    let mut asked = Fetch::new(asking("a").topics).from(start);
+    asked.conflate = Conflate::Key;
+    while !is_done.load(Ordering::Acquire) {
+        let batch = runtime.block_on(broker.fetch(&context, asked.clone())).unwrap();
+        let events = batch.deliveries.iter().filter(|delivery| matches!(delivery, Delivery::Event(_)));
+        assert!(events.count() <= 1, "{:?}", batch.deliveries);
+        asked = asked.from(batch.place.unwrap());
+    }
+    publisher.join().unwrap();
 }
