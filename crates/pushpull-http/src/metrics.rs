@@ -87,6 +87,8 @@ pub struct Observation {
     pub engine_up: bool,
     /// The engine's name: `memory`, `disk`, ...
     pub engine: &'static str,
+    /// Messages published so far, by whatever way; `None`: what this server published is counted instead.
+    pub published: Option<u64>,
 }
 
 /// A source that can be looked at.
@@ -108,7 +110,14 @@ pub trait Observed: Send + Sync + 'static {
 impl Observation {
     /// All its gauges, of an engine without a name.
     pub fn new(retained_events: u64, retained_bytes: u64, topics: u64, engine_up: bool) -> Self {
-        Self { retained_events, retained_bytes, topics, engine_up, engine: "" }
+        Self { retained_events, retained_bytes, topics, engine_up, engine: "", published: None }
+    }
+
+    /// The same, of a source that counts what is published.
+    #[must_use]
+    pub fn having_published(mut self, messages: u64) -> Self {
+        self.published = Some(messages);
+        self
     }
 
     /// The same, of the engine of that name.

@@ -94,6 +94,7 @@ impl Observed for ObservedBroker {
         let stats = self.0.stats();
         Observation::new(stats.retained_events, stats.retained_bytes, stats.topics, stats.engine_up)
             .of_engine(self.0.engine_name())
+            .having_published(stats.published)
     }
 
     async fn probe(&self) -> Result<(), Problem> {

@@ -81,6 +81,13 @@ fn both_formats_keep_their_grammar_and_tell_the_same() {
 }
 
 #[test]
+fn a_source_that_counts_what_is_published_is_believed() {
+    let observed = observation().having_published(9);
+    let page = counted().render(Exposition::Prometheus, Some(&observed));
+    assert_eq!(parsed(&page, Exposition::Prometheus)["pushpull_published_total"], 9.0);
+}
+
+#[test]
 fn every_family_of_the_contract_is_there_with_its_value() {
     let samples =
         parsed(&counted().render(Exposition::Prometheus, Some(&observation())), Exposition::Prometheus);

@@ -31,7 +31,8 @@ impl Metrics {
     /// All families as text. The gauges that only the source knows come from `observed`.
     pub fn render(&self, format: Exposition, observed: Option<&Observation>) -> String {
         let mut page = Page { out: String::with_capacity(4096), format };
-        self.render_counts(&mut page);
+        let published = observed.and_then(|observed| observed.published);
+        self.render_counts(&mut page, published);
         if let Some(observed) = observed {
             page.observed(observed);
         }
@@ -47,14 +48,15 @@ impl Metrics {
         page.out
     }
 
-    fn render_counts(&self, page: &mut Page) {
+    fn render_counts(&self, page: &mut Page, published: Option<u64>) {
         let counters = &self.0;
         page.family("pushpull_connections", "gauge", "Connections and waiting polls.");
         for transport in Transport::ALL {
             let value = self.connections(transport);
             page.labelled("pushpull_connections", "transport", transport.as_str(), value);
         }
-        page.counter("pushpull_published", "Messages published.", counters.published.load(Relaxed));
+        let published = published.unwrap_or_else(|| counters.published.load(Relaxed));
+        page.counter("pushpull_published", "Messages published.", published);
         page.family("pushpull_delivered", "counter", "Events written to consumers.");
         for transport in Transport::ALL {
             let value = counters.delivered[transport as usize].load(Relaxed);
