@@ -14,12 +14,11 @@ pub(crate) const TRANSPORTS: [&str; 6] = ["ws", "sse", "longpoll", "http-poll", 
 pub(crate) const SIDES: [&str; 3] = ["client", "server", "client,server"];
 
 /// What makes a transport heavier than the rest: it comes with its transport, and never without.
-const HALLMARKS: [(&str, &str); 8] = [
+const HALLMARKS: [(&str, &str); 7] = [
     ("ws", "tungstenite"),
     ("ws", "flate2"),
     ("sse", "sse-stream"),
     ("grpc-stream", "tonic"),
-    ("grpc-stream", "prost"),
     ("grpc-stream", "tower"),
     ("webhook", "hmac"),
     ("webhook", "sha2"),
