@@ -19,6 +19,9 @@ use crate::{
 /// A connection that lasted this long was useful even if it brought no event.
 pub(crate) const USEFUL: Duration = Duration::from_secs(10);
 
+/// The longest a consumer stays away, however long a source asks it to: a number out of place must not end it in silence.
+pub(crate) const LONGEST_REST: Duration = Duration::from_secs(3600);
+
 /// Makes one connection of a transport: what a client half implements.
 pub trait Dial: Send + 'static {
     /// Connects and subscribes. `request.start` is the place to go on from.
@@ -102,6 +105,9 @@ pub(crate) fn is_announced(problem: &Problem) -> bool {
 
 /// A [`Feed`] over connections that [`Dial`] makes: reconnects with back-off, resumes from its place, and
 /// tells every change of the link.
+///
+/// Where the source asks to come back later it stays away that long, at most one hour, and never less than its own
+/// back-off.
 pub struct Reconnecting<D> {
     dial: D,
     request: Subscribe,
@@ -204,7 +210,7 @@ impl<D: Dial> Reconnecting<D> {
         });
         // A hint below the own delay would let a source that ends at once be dialled in a busy loop.
         let own = self.backoff.next_delay();
-        let delay = asked.map_or(own, |asked| asked.max(own));
+        let delay = asked.map_or(own, |asked| asked.min(LONGEST_REST).max(own));
         self.state = State::Resting(Box::pin(sleep(delay)));
         self.announce = Some(Link::Reconnecting { delay, cause });
     }

@@ -227,6 +227,16 @@ async fn a_hint_of_the_server_is_honoured() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_hint_keeps_a_consumer_away_for_more_than_an_hour() {
+    let away = FakeFeed::new([Turn::Give(vec![place(1), ended(Some(u64::MAX), None)])]);
+    let busy = down().with_retry(Duration::from_millis(u64::MAX));
+    let (dial, asked) = dial([Ok(away), Err(busy), Ok(gives(vec![]))]);
+    let mut subscription = begin(dial, asks(at(1))).await;
+    assert_eq!(take(&mut subscription, 7).await.pop().unwrap(), "connected");
+    assert_eq!(pauses(&asked), [Duration::from_secs(3600); 2]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_place_that_moved_in_silence_is_where_it_resumes() {
     let quiet = FakeFeed { place: Some(at(50)), ..FakeFeed::new([Turn::GiveAndFail(vec![], down())]) };
     let (dial, asked) = dial([Ok(quiet), Ok(gives(vec![place(50)]))]);
