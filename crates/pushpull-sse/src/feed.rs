@@ -45,6 +45,8 @@ pub(crate) struct SseFeed<B: Source> {
     pending: Arc<AtomicUsize>,
     /// The delay that the last block asked for: it announces the end, if the end follows.
     retry: Option<Duration>,
+    /// Whether a block told a place. The first that does says how to come back after a cut that nobody announces.
+    has_place: bool,
     place: Option<Cursor>,
     /// Until it is complete a gap tells only what it lacks.
     is_in_snapshot: bool,
@@ -62,6 +64,7 @@ impl<B: Source> SseFeed<B> {
             stream: Box::pin(SseStream::new(watched)),
             pending,
             retry: None,
+            has_place: false,
             place: None,
             is_in_snapshot: matches!(request.start, StartAt::Start(Start::Snapshot | Start::Last)),
             is_closed_by_gap: request.overflow == Overflow::Close,
@@ -71,7 +74,9 @@ impl<B: Source> SseFeed<B> {
 
     fn take(&mut self, block: Sse, out: &mut Batch) -> Result<(), Problem> {
         self.pending.store(0, Ordering::Relaxed);
-        self.retry = block.retry.map(Duration::from_millis);
+        let is_opening = block.id.is_some() && !self.has_place;
+        self.has_place |= is_opening;
+        self.retry = block.retry.filter(|_| !is_opening).map(Duration::from_millis);
         match (block.data, block.id) {
             (Some(data), _) => match parse_item(data.as_bytes())? {
                 Item::Event(event) => out.deliveries.push(Delivery::Event(event)),
@@ -256,5 +261,52 @@ impl<B: Source> Body for Watched<B> {
 impl<B: Source> fmt::Debug for SseFeed<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SseFeed").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use http_body_util::Full;
+    use pushpull_core::Topics;
+
+    use super::*;
+
+    /// What a body tells, in short, up to its end.
+    fn told(start: Start, body: &'static str) -> String {
+        let request = Subscribe::new(Topics::new(["a".parse().unwrap()]).unwrap()).from(start);
+        let body = Full::new(Bytes::from_static(body.as_bytes()));
+        let mut feed = SseFeed::new(body, Duration::from_secs(60), &request);
+        let (mut batch, mut cx) = (Batch::default(), Context::from_waker(Waker::noop()));
+        while let Poll::Ready(Some(Ok(()))) = feed.poll_batch(&mut cx, Bounds::new(9, 1 << 20), &mut batch) {}
+        let words = batch.deliveries.iter().map(|delivery| match delivery {
+            Delivery::Place(place) => format!("place {place}"),
+            Delivery::Link(Link::Ended { retry, cursor }) => {
+                let cursor = cursor.map(|cursor| cursor.to_string()).unwrap_or_default();
+                format!("ended {:?} {cursor}", retry.map(|retry| retry.as_millis()))
+            }
+            other => format!("{other:?}"),
+        });
+        words.collect::<Vec<_>>().join(", ")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_goodbye_is_a_delay_behind_the_first_word() {
+        const FIRST: &str = ":\nretry: 1500\nid: e-1\n\n";
+        for (start, body, expected) in [
+            (Start::Latest, FIRST, "place e-1"),
+            (Start::Latest, ":\n\n:\nretry: 1500\nid: e-1\n\n", "place e-1"),
+            (Start::Latest, ":\nretry: 1500\n\n", "ended Some(1500) "),
+            (
+                Start::Latest,
+                ":\nretry: 1500\nid: e-1\n\n:\nretry: 70\nid: e-1\n\n",
+                "place e-1, ended Some(70) e-1",
+            ),
+            (Start::Latest, ":\nretry: 1500\nid: e-1\n\n:\nid: e-2\n\n", "place e-1, place e-2"),
+            (Start::Snapshot, ":\nretry: 1500\n\n:\nid: e-2\n\n", "place e-2"),
+        ] {
+            assert_eq!(told(start, body), expected, "{body:?}");
+        }
     }
 }
