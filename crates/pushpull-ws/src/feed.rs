@@ -148,7 +148,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> WsFeed<I> {
             (close::BAD_REQUEST, _) => self.failed = Some(failed(ErrorKind::Invalid)),
             (close::UNAUTHENTICATED, _) => self.failed = Some(failed(ErrorKind::Unauthenticated)),
             (close::FORBIDDEN, _) => self.failed = Some(failed(ErrorKind::Forbidden)),
-            (close::AWAY | close::RESTART, _) => self.failed = Some(failed(ErrorKind::Unavailable)),
+            // Who says that he goes away has announced it, also where he does not say for how long.
+            (close::AWAY | close::RESTART, None) => self.wait(ended(Some(Duration::ZERO))),
             (close::OVERLOADED, _) => self.failed = Some(failed(slug.unwrap_or(ErrorKind::Busy))),
             _ => self.failed = Some(failed(ErrorKind::Protocol)),
         }
