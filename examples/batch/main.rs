@@ -1,5 +1,5 @@
 //! Pulls a topic into a file, a batch at a time, when it suits: each record once, in order, though the process is
-//! killed at any moment, by `kill -9` or with its machine.
+//! killed at any moment, by `kill -9` or with its machine (if its disk has what it said that it has).
 //!
 //!     cargo run --release --example hub
 //!     cargo run --release --example batch -- http://127.0.0.1:8080 --topic 'orders.>' --output orders.ndjson
@@ -9,9 +9,11 @@
 //!     curl -d '{"item":"tea"}' -H 'Content-Type: application/json' http://127.0.0.1:8080/topics/orders.shop
 //!
 //! Kill the batch, publish on, start it again: it goes on where the file ends. What it has stands in
-//! `orders.ndjson.checkpoint`; what the hub no longer had is told on stderr, and counted. Other servers do as well as
-//! the hub.
+//! `orders.ndjson.checkpoint`, and what it was asked for; what the hub no longer had is told on stderr, and counted.
+//! Only across a `reset` or `rewound` told there may records repeat: the hub has another history since. Other servers
+//! do as well as the hub.
 
+mod disk;
 mod output;
 mod record;
 
@@ -32,6 +34,7 @@ use pushpull::{
 use pushpull_examples::{at_least_one, end, interval, stopped};
 use tokio::time::sleep;
 
+use disk::System;
 use output::{Checkpoint, Output};
 use record::line;
 
@@ -66,7 +69,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let flags = Flags::parse();
     let source = HttpPollClient::new(&flags.url)?;
     let topics = Topics::new(flags.topic.iter().cloned())?;
-    let mut output = Output::open(&flags.output)?;
+    let mut output = Output::open(System, &flags.output, &topics)?;
     tokio::select! {
         // A commit waits for nothing, so that it is never cut in two here.
         () = stopped()? => {}
@@ -81,7 +84,7 @@ async fn pull(
     source: &HttpPollClient,
     topics: &Topics,
     flags: &Flags,
-    output: &mut Output,
+    output: &mut Output<System>,
 ) -> Result<(), Box<dyn Error>> {
     let mut backoff = Backoff::default();
     loop {
@@ -112,7 +115,7 @@ async fn pull(
     }
 }
 
-fn take(batch: &Batch, output: &mut Output) -> Result<(), Box<dyn Error>> {
+fn take(batch: &Batch, output: &mut Output<System>) -> Result<(), Box<dyn Error>> {
     let before = output.committed().clone();
     let cursor = batch.place.ok_or("the server told no place")?;
     if before.cursor == Some(cursor) && batch.deliveries.is_empty() {

@@ -1,18 +1,12 @@
 //! A file that holds each record once, whatever its writer dies of.
 
-use std::{
-    fs,
-    path::PathBuf,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
-    thread,
-    time::Duration,
-};
+use std::{fs, path::PathBuf, sync::mpsc, thread, time::Duration};
 
 use serde_json::Value;
 
 use super::{free_address, hub, publish_numbers};
 use crate::{
-    http::publish,
+    http::{Request, json, publish},
     program::{Program, run},
 };
 
@@ -62,26 +56,28 @@ fn batch_has_each_record_once_however_often_it_is_killed() {
     let folder = Folder::new("killed");
     let output = folder.at("out.ndjson");
     let arguments = [&*url, "--topic", "jobs.>", "--output", &output, "--limit", "7", "--every", "0.005"];
-    let is_over = AtomicBool::new(false);
+    let (begin, begun) = mpsc::channel();
     let records = thread::scope(|scope| {
         let publishing = scope.spawn(|| {
             let mut records = 0;
-            while !is_over.load(Relaxed) {
-                if records < lines_in(&output) + AHEAD {
-                    publish_numbers(&url, "jobs.a", records..records + 10);
-                    records += 10;
+            // Beside the batch, and far enough ahead that it does not run out of work.
+            for () in begun {
+                for ahead in (records..lines_in(&output) + AHEAD).step_by(10) {
+                    publish_numbers(&url, "jobs.a", ahead..ahead + 10);
+                    records = ahead + 10;
                 }
             }
             records
         });
         for _ in 0..KILLS {
+            begin.send(()).expect("it publishes");
             let batch = Program::start("batch", &arguments);
             // Any moment is to do: before its first pull, in the middle of a write, between its two files.
             thread::sleep(Duration::from_micros(fastrand::u64(2_000..50_000)));
             // By SIGKILL.
             drop(batch);
         }
-        is_over.store(true, Relaxed);
+        drop(begin);
         publishing.join().expect("it publishes")
     });
     eprintln!("killed {KILLS} times, the last time with {} of {records} records", lines_in(&output));
@@ -138,10 +134,56 @@ fn batch_says_in_a_sentence_what_cannot_be() {
 
     let (_hub, url) = hub(&[]);
     let running = Program::start("batch", &[&url, "--topic", "jobs", "--output", &output]);
-    publish(&format!("{url}/topics/jobs"), "text \u{263a}");
+    publish(&format!("{url}/topics/jobs"), "text");
     assert!(running.line().starts_with("1 records more, 1 in all, up to "));
-    assert_eq!(batch(&url), (Some(1), format!("error: {output} is being written by another batch")));
-    let text = fs::read_to_string(&output).expect("it is there");
-    assert!(text.ends_with("\"topic\":\"jobs\",\"data\":\"text \u{263a}\"}\n"), "{text}");
+    assert_eq!(batch(&url), (Some(1), format!("error: {output}: another batch writes to it")));
     assert!(running.terminate().success());
+}
+
+/// Each line is the object that a poll has for the event, so that nothing of it is lost, and nothing said otherwise.
+#[test]
+fn batch_writes_events_as_the_hub_tells_them() {
+    let (_hub, url) = hub(&[]);
+    let folder = Folder::new("records");
+    let output = folder.at("out.ndjson");
+    let target = &format!("{url}/topics/jobs");
+    for (content_type, body) in [
+        ("application/json", "[104,105]"),
+        ("application/octet-stream", "hi"),
+        ("text/plain; charset=utf-8", "text \u{263a}"),
+        ("application/vnd.jobs+json", r#"{"big": 123456789012345678901234567890, "px": 1.10}"#),
+        ("application/octet-stream", ""),
+    ] {
+        let answer = Request { method: "POST", url: target, content_type, body }.send().expect("an answer");
+        assert_eq!(answer.status, 201, "{content_type}");
+    }
+    let (status, said) = run("batch", &[&url, "--topic", "jobs", "--output", &output, "--once"]);
+    assert_eq!(status, Some(0), "{said}");
+    let page = json(&format!("{url}/poll?topic=jobs&start=earliest"));
+    let text = fs::read_to_string(&output).expect("it is there");
+    let lines: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
+    assert_eq!(lines.len(), 5, "{text}");
+    assert_eq!(Some(&lines), page["events"].as_array());
+    assert!(text.contains(r#""data":{"big": 123456789012345678901234567890, "px": 1.10}"#), "{text}");
+}
+
+/// A cursor is good for any topics, so that it would jump over what other ones had before it.
+#[test]
+fn batch_goes_on_with_its_own_topics_alone() {
+    let (_hub, url) = hub(&[]);
+    let folder = Folder::new("topics");
+    let output = folder.at("out.ndjson");
+    let batch =
+        |topics: [&str; 4]| run("batch", &[&[&*url, "--output", &output, "--once"], &topics[..]].concat());
+    publish_numbers(&url, "others", 0..3);
+    publish_numbers(&url, "jobs", 3..6);
+    let (status, said) = batch(["--topic", "jobs", "--topic", "more.*"]);
+    assert_eq!(status, Some(0), "{said}");
+    let refused = format!("error: {output} is of jobs, more.*, not of jobs, others: name another --output");
+    assert_eq!(batch(["--topic", "others", "--topic", "jobs"]), (Some(1), refused));
+    publish_numbers(&url, "more.a", 6..8);
+    let (status, said) = batch(["--topic", "more.*", "--topic", "jobs"]);
+    assert_eq!(status, Some(0), "{said}");
+    assert_eq!(numbers_in(&output), [3, 4, 5, 6, 7]);
 }
