@@ -17,6 +17,10 @@ pub const TYPE_PREFIX: &str = "https://pushpull-rs.github.io/problems/";
 /// The media type of a problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
+/// Most messages of one batch, lines of a body, and frames of one WebSocket message: 10,000. Each costs memory and the
+/// broker's time whatever its length, so that bytes alone do not bound a batch.
+pub const MAX_BATCH: usize = 10_000;
+
 const DEFAULT_RETRY: Duration = Duration::from_secs(1);
 
 /// The members of a problem, as JSON has them.
@@ -62,12 +66,16 @@ pub fn publish_status(problem: &Problem) -> StatusCode {
     }
 }
 
+/// The status of a problem; with `outcome` it is that of a publish.
+pub fn status_of(problem: &Problem, outcome: Option<Outcome>) -> StatusCode {
+    if outcome.is_some() { publish_status(problem) } else { status(problem) }
+}
+
 /// The problem as a response: with `outcome` it is that of a publish.
 ///
 /// 429 and 503 bear `Retry-After` (1 s where the problem says nothing), 401 a `Bearer` challenge.
 pub fn problem_response(problem: &Problem, outcome: Option<Outcome>) -> Response<Body> {
-    let status = if outcome.is_some() { publish_status(problem) } else { status(problem) };
-    problem_response_as(status, problem, outcome)
+    problem_response_as(status_of(problem, outcome), problem, outcome)
 }
 
 /// The same, with a status of the caller's choice.

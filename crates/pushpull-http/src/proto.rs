@@ -28,12 +28,13 @@ mod tests {
 
     use prost::Message as _;
     use pushpull_core::{
-        Conflate, Cursor, Delivery, Epoch, Event, EventParts, Fetch, Gap, GapReason, Message, Overflow, Prev,
-        Rate, Start, StartAt, Subscribe, View,
+        Conflate, Cursor, Delivery, Epoch, ErrorKind, Event, EventParts, Fetch, Gap, GapReason, Message,
+        Overflow, Prev, Rate, Start, StartAt, Subscribe, View,
     };
 
     use super::v1::ServerFrame;
     use super::*;
+    use crate::problem::MAX_BATCH;
 
     fn at(seq: u64) -> Cursor {
         Cursor::new(Epoch::from_random(7), seq)
@@ -111,6 +112,18 @@ mod tests {
             assert_eq!(message.payload()[..], [7; 100]);
             assert!(!frame.contains(&message.payload().as_ptr()));
         }
+    }
+
+    #[test]
+    fn a_batch_of_too_many_messages_is_too_large() {
+        let asked = |count| v1::PublishRequest {
+            topic: "a".into(),
+            messages: vec![v1::Message::default(); count],
+            ..Default::default()
+        };
+        assert_eq!(messages_of(asked(MAX_BATCH)).unwrap().1.len(), 10_000);
+        let problem = messages_of(asked(MAX_BATCH + 1)).unwrap_err();
+        assert_eq!((problem.kind(), problem.parameter()), (ErrorKind::TooLarge, Some("messages")));
     }
 
     #[test]

@@ -4,14 +4,12 @@ use std::{num::NonZeroU32, time::Duration};
 
 use bytes::Bytes;
 use pushpull_core::{
-    Conflate, Cursor, Fetch, Message, Overflow, Pattern, Problem, Rate, Start, StartAt, Subscribe, Topic,
-    TopicError, Topics,
+    Conflate, Cursor, ErrorKind, Fetch, Message, Overflow, Pattern, Problem, Rate, Start, StartAt, Subscribe,
+    Topic, TopicError, Topics,
 };
 
 use super::v1 as proto;
-
-/// Most messages of one batch.
-pub(super) const MAX_BATCH: usize = 100_000;
+use crate::problem::MAX_BATCH;
 
 /// Reads a subscription.
 ///
@@ -65,10 +63,10 @@ pub fn fetch_of(asked: &proto::FetchRequest) -> Result<Fetch, Problem> {
     Ok(fetch.with_limit(limit).with_wait(Duration::from_secs(asked.wait.into())))
 }
 
-/// Reads what is to be published: 1 to 100,000 messages. The idempotency id goes with the first.
+/// Reads what is to be published: 1 to [`MAX_BATCH`] messages. The idempotency id goes with the first.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`](pushpull_core::ErrorKind::Invalid), naming the field at fault.
+/// [`ErrorKind::TooLarge`] for more messages, else [`ErrorKind::Invalid`], naming the field at fault.
 pub fn messages_of(asked: proto::PublishRequest) -> Result<(Topic, Vec<Message>), Problem> {
     let topic = Topic::new(&asked.topic)?;
     let one = proto::Message {
@@ -84,7 +82,8 @@ pub fn messages_of(asked: proto::PublishRequest) -> Result<(Topic, Vec<Message>)
         return Err(Problem::invalid("messages", "a batch describes each message by itself"));
     }
     if given.len() > MAX_BATCH {
-        return Err(Problem::invalid("messages", format!("a batch has at most {MAX_BATCH} messages")));
+        let detail = format!("a batch has at most {MAX_BATCH} messages");
+        return Err(Problem::new(ErrorKind::TooLarge, detail).with_parameter("messages"));
     }
     let mut messages: Vec<_> = given.into_iter().map(message_of).collect::<Result<_, _>>()?;
     if let (Some(first), false) = (messages.first_mut(), asked.idempotency.is_empty()) {

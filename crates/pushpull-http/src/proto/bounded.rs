@@ -5,9 +5,10 @@ use prost::{
     Message as _,
     encoding::{WireType, decode_key, decode_varint},
 };
-use pushpull_core::Problem;
+use pushpull_core::{ErrorKind, Problem};
 
-use super::{asked::MAX_BATCH, v1::ClientFrame};
+use super::v1::ClientFrame;
+use crate::problem::MAX_BATCH;
 
 /// Most fields that are values of their own: those of a full batch, and all that may stand beside it.
 const MAX_FIELDS: usize = MAX_BATCH + 100;
@@ -25,16 +26,16 @@ pub enum Counted {
 /// Reads a client frame.
 ///
 /// # Errors
-/// [`ErrorKind::Invalid`](pushpull_core::ErrorKind::Invalid) if it is none, or [`is_bounded`] does not hold of it.
+/// [`ErrorKind::TooLarge`] if [`is_bounded`] does not hold of it, [`ErrorKind::Invalid`] if it is none.
 pub fn client_frame_in(bytes: Bytes) -> Result<ClientFrame, Problem> {
     if !is_bounded(&bytes, Counted::OfFrame) {
-        return Err(Problem::invalid("frame", "it has too many fields"));
+        return Err(Problem::new(ErrorKind::TooLarge, "the frame has too many fields"));
     }
     ClientFrame::decode(bytes).map_err(|error| Problem::invalid("frame", error.to_string()))
 }
 
-/// Whether the message in `bytes` has no more fields than 100,000 and some: to be asked before it is read. Allocates
-/// nothing.
+/// Whether the message in `bytes` has no more fields than a full batch ([`MAX_BATCH`]) and some: to be asked before it is
+/// read. Allocates nothing.
 pub fn is_bounded(mut bytes: &[u8], counted: Counted) -> bool {
     let mut count = 0;
     while let Some((number, inside)) = next_field(&mut bytes) {
@@ -87,7 +88,12 @@ mod tests {
         for (count, fits) in [(MAX_BATCH + 1, true), (MAX_BATCH + 101, false), (1_500_000, false)] {
             let asked = publish(count);
             assert_eq!(is_bounded(&asked.encode_to_vec(), Counted::Own), fits, "{count}");
-            assert_eq!(client_frame_in(frame(Frame::Publish(asked))).is_ok(), fits, "{count}");
+            let read = client_frame_in(frame(Frame::Publish(asked)));
+            assert_eq!(
+                read.err().map(|problem| problem.kind()),
+                (!fits).then_some(ErrorKind::TooLarge),
+                "{count}"
+            );
         }
         let part = frame(Frame::Publish(publish(MAX_BATCH / 2)));
         assert!(client_frame_in([&part[..]; 3].concat().into()).is_err(), "parts of one frame are joined");

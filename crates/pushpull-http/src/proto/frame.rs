@@ -6,7 +6,7 @@ use bytes::Bytes;
 use pushpull_core::{Cursor, Event, Gap, GapReason, Outcome, Prev, Problem, Published, Retry};
 
 use super::v1::{self as proto, ServerFrame, server_frame};
-use crate::problem::{TYPE_PREFIX, outcome_word, publish_status, status, title};
+use crate::problem::{TYPE_PREFIX, outcome_word, status_of, title};
 
 /// The frame of `event`.
 pub fn event_frame(event: &Event) -> ServerFrame {
@@ -42,12 +42,11 @@ pub fn published(id: Option<u64>, published: &Published) -> ServerFrame {
 
 /// Tells what is wrong with a frame. With `outcome` it was a publish.
 pub fn error(id: Option<u64>, problem: &Problem, outcome: Option<Outcome>) -> ServerFrame {
-    let status = if outcome.is_some() { publish_status(problem) } else { status(problem) };
     frame(server_frame::Frame::Error(proto::Error {
         id,
         r#type: TYPE_PREFIX.to_owned() + problem.kind().slug(),
         title: title(problem.kind()).to_owned(),
-        status: status.as_u16().into(),
+        status: status_of(problem, outcome).as_u16().into(),
         detail: problem.detail().to_owned(),
         parameter: problem.parameter().unwrap_or_default().to_owned(),
         outcome: outcome.map(outcome_word).unwrap_or_default().to_owned(),

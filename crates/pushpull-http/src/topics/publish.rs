@@ -15,13 +15,10 @@ use super::{TopicService, read::read_body, unsupported};
 use crate::{
     Action, BatchFormat, Body, BoxError, Entry, Rejection,
     headers::{IDEMPOTENCY_KEY, PUSHPULL_EVENT, PUSHPULL_KEY, decoded},
-    problem::{problem_response, problem_response_as},
+    problem::{MAX_BATCH, problem_response, problem_response_as},
 };
 
 const NDJSON: &str = "application/x-ndjson";
-
-/// Most messages of one batch.
-pub(super) const MAX_BATCH: usize = 100_000;
 
 /// What the headers say of every message of a request.
 struct Described {

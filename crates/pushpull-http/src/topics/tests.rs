@@ -208,6 +208,17 @@ async fn lines_are_published_all_or_none() {
     assert_eq!(payloads, ["1", "{\"a\":2}", "3"]);
 }
 
+#[tokio::test]
+async fn a_batch_has_at_most_10_000_lines() {
+    let broker = Broker::memory();
+    let service = over(&broker, Gate::open());
+    for (lines, status) in [(10_000, 201), (10_001, 413)] {
+        let body = "1\n".repeat(lines).leak().as_bytes();
+        let answered = post(&service, "/topics/a?batch=ndjson", &[LINES], body).await;
+        assert_eq!((answered.status, broker.place().seq()), (status, 10_000), "{lines}");
+    }
+}
+
 fn all(topic: &str) -> Subscribe {
     Subscribe::to(topic).unwrap().from(Start::Earliest)
 }
