@@ -11,7 +11,8 @@
 //! Every line says whether a webhook pushed the event or a poll pulled it; stderr tells which webhooks did not get
 //! through. One that was refused comes again after a second, and those behind it wait for it: by then a poll has
 //! brought them. One that was lost had been acknowledged, so that nobody would miss it, but for the next webhook,
-//! which names the place before it. Ctrl-C ends it, sums up, and removes the endpoint from the hub.
+//! which names the place before it. Ctrl-C ends it, sums up, and removes the endpoint from the hub, as does whatever
+//! else ends it but a `kill -9`: then `DELETE` the URL that the first line has told.
 
 mod endpoint;
 mod front;
@@ -73,12 +74,28 @@ async fn main() -> ExitCode {
 
 async fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     let topics = Topics::new(flags.topic.iter().cloned())?;
-    let pulled = Arc::new(Pulled::new(HttpPollClient::new(&flags.url)?));
     let listener = TcpListener::bind(flags.listen).await.map_err(not_bound(flags.listen))?;
     let signalled = stopped()?;
     let hook = format!("http://{}/hook", listener.local_addr()?);
-
     let endpoint = Endpoint::register(&flags.url, &hook, &topics).await?;
+    let ended = tell(flags, topics, listener, &hook, &endpoint, signalled).await;
+    // Whatever ended it, a closed standard output too: what is left behind the hub would try for a day.
+    match (ended, endpoint.remove().await) {
+        (Err(ended), Err(left)) => Err(format!("{ended}; and {left}").into()),
+        (ended, removed) => ended.and(removed),
+    }
+}
+
+/// Tells what comes to `hook`, and sums up.
+async fn tell(
+    flags: &Flags,
+    topics: Topics,
+    listener: TcpListener,
+    hook: &str,
+    endpoint: &Endpoint,
+    signalled: impl Future<Output = ()>,
+) -> Result<(), Box<dyn Error>> {
+    let pulled = Arc::new(Pulled::new(HttpPollClient::new(&flags.url)?));
     let receiver = Receiver::new(endpoint.secret.clone(), ReceiverConfig::default());
     let front = axum::serve(listener, front::router(receiver.service(), flags.drop));
     let hybrid = Hybrid::new(Arc::new(receiver), pulled.clone()).with_schedule(Schedule::every(flags.every));
@@ -94,8 +111,7 @@ async fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     };
     let Count { pushed, pulled, gaps } = count;
     writeln!(io::stdout(), "{pushed} pushed, {pulled} pulled, {gaps} gaps")?;
-    let removed = endpoint.remove().await;
-    ended.and(removed)
+    ended
 }
 
 async fn consume(

@@ -1,9 +1,11 @@
 //! Webhooks that get lost, and the polls that find what they told.
 
+use std::process::Command;
+
 use super::{free_address, hub};
 use crate::{
     http::{Request, json, publish},
-    program::{Program, run},
+    program::{Program, built, run},
 };
 
 #[test]
@@ -28,8 +30,29 @@ fn hybrid_has_each_event_once_whatever_its_webhooks_lose() {
     assert!(pushed > 0 && pulled > 0 && pushed + pulled == EVENTS, "{ways:?}");
     assert_eq!(hybrid.line(), format!("{pushed} pushed, {pulled} pulled, 0 gaps"));
     assert!(hybrid.ended().success());
-    let request = Request { method: "GET", url: &endpoint, content_type: "text/plain", body: "" };
-    assert_eq!(request.send().expect("an answer").status, 404, "it has removed its endpoint");
+    assert_eq!(status_of(&endpoint), 404, "it has removed its endpoint");
+}
+
+fn status_of(url: &str) -> u16 {
+    let request = Request { method: "GET", url, content_type: "text/plain", body: "" };
+    request.send().expect("an answer").status
+}
+
+/// As `hybrid ... | head -1` has it: by the first event nobody reads any more.
+#[test]
+fn hybrid_leaves_no_endpoint_behind_when_nobody_reads_it() {
+    let (_hub, url) = hub(&["--webhooks", "--webhook-allow", "127.0.0.1/32"]);
+    let path = built("hybrid").expect("example `hybrid` is built: cargo build --workspace --examples");
+    let head = r#""$0" "$@" 2>&3 3>&- | { read -r line; exec <&-; echo "$line"; }"#;
+    let both = format!("exec 3>&1; {head}");
+    let mut command = Command::new("sh");
+    let mut hybrid = Program::spawn(command.args(["-c", &both]).arg(path).args([&url, "--topic", "o"]));
+    let endpoint = hybrid.line().split_once("/hook as ").expect("its URL, and its endpoint").1.to_owned();
+    assert_eq!(json(&endpoint)["state"], "active");
+    publish(&format!("{url}/topics/o"), "x");
+    assert_eq!(hybrid.line(), "error: Broken pipe (os error 32)");
+    hybrid.ended();
+    assert_eq!(status_of(&endpoint), 404, "it has removed its endpoint");
 }
 
 #[test]
