@@ -12,11 +12,12 @@
 //!     cargo run --release --example pipeline -- results --items 100
 //!
 //! Kill the worker (`kill -9`, Ctrl-C) while it works and start it again: it goes on behind the last job it has
-//! answered. Its lines never tell more jobs in flight than its window, however far ahead the producer is; the broker
-//! keeps 10,000 of them. There is one worker: several would share the work by a topic of jobs and one of results
-//! each.
+//! answered. Its lines never tell more jobs in flight than its window, however far ahead the producer is. The broker
+//! keeps 10,000 of them: a worker that comes too late for some says on stderr that it has missed them, the first
+//! worker of all too. There is one worker: several would share the work by a topic of jobs and one of results each.
 
 mod roles;
+mod worker;
 
 use std::{
     error::Error,
@@ -24,7 +25,6 @@ use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroU64},
     process::ExitCode,
-    sync::atomic::AtomicUsize,
     time::Duration,
 };
 
@@ -32,7 +32,8 @@ use clap::{Parser, ValueEnum};
 use pushpull::{Broker, Server};
 use pushpull_examples::{address, at_least_one, end, not_bound, seconds, stopped};
 
-use roles::{Results, produce, work};
+use roles::{Results, produce};
+use worker::{Gauge, work};
 
 /// How often the worker begins, where all is in one process.
 const LIVES: u64 = 4;
@@ -79,14 +80,14 @@ async fn main() -> ExitCode {
 }
 
 async fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
-    let (url, items, peak) = (&*flags.url, flags.items.get(), AtomicUsize::new(0));
+    let (url, items, gauge) = (&*flags.url, flags.items.get(), Gauge::default());
     match flags.role {
         Role::All => all(flags).await,
         Role::Broker => broker(flags.listen.unwrap_or(([127, 0, 0, 1], 8080).into())).await,
         Role::Produce => produce(url, items).await,
         Role::Work => tokio::select! {
             () = stopped()? => Ok(()),
-            ended = work(url, flags.window, flags.effort, &peak) => ended,
+            ended = work(url, flags.window, flags.effort, &gauge) => ended,
         },
         Role::Results => {
             Results::open(url).await?.reach(items).await?;
@@ -108,14 +109,14 @@ async fn all(flags: &Flags) -> Result<(), Box<dyn Error>> {
     let listen = flags.listen.unwrap_or(([127, 0, 0, 1], 0).into());
     let server = Server::new(Broker::memory()).bind(listen).await.map_err(not_bound(listen))?;
     let url = server.url().replacen("http", "grpc", 1);
-    let peak = AtomicUsize::new(0);
+    let gauge = Gauge::default();
     tokio::select! {
         _ = server.serve_until(std::future::pending()) => {}
-        done = async { tokio::try_join!(produce(&url, flags.items.get()), live(&url, flags, &peak)) } => {
+        done = async { tokio::try_join!(produce(&url, flags.items.get()), live(&url, flags, &gauge)) } => {
             done?;
         }
     }
-    let (items, window, peak) = (flags.items, flags.window, peak.into_inner());
+    let (items, window, peak) = (flags.items, flags.window, gauge.peak());
     if peak > window.get() as usize {
         return Err(format!("{peak} jobs were in flight, though no more than {window} were granted").into());
     }
@@ -128,13 +129,13 @@ async fn all(flags: &Flags) -> Result<(), Box<dyn Error>> {
 }
 
 /// A worker that is killed, with all it has in flight, whenever it has answered another part of the jobs.
-async fn live(url: &str, flags: &Flags, peak: &AtomicUsize) -> Result<(), Box<dyn Error>> {
+async fn live(url: &str, flags: &Flags, gauge: &Gauge) -> Result<(), Box<dyn Error>> {
     let mut results = Results::open(url).await?;
     for life in 1..=LIVES {
         let part = flags.items.get() * life / LIVES;
         // What is not done is dropped where it stands, which is all that a death is to the others.
         tokio::select! {
-            ended = work(url, flags.window, flags.effort, peak) => ended?,
+            ended = work(url, flags.window, flags.effort, gauge) => ended?,
             reached = results.reach(part) => reached?,
         }
         writeln!(io::stdout(), "the worker is gone after {part} results")?;

@@ -1,9 +1,9 @@
 //! Workers that are killed, and the jobs that they are given.
 
-use std::{thread, time::Duration};
+use std::{process::Command, thread, time::Duration};
 
-use super::free_address;
-use crate::program::{Program, run};
+use super::{free_address, publish_numbers};
+use crate::program::{Program, built, run};
 
 #[test]
 fn pipeline_in_one_process_checks_itself() {
@@ -62,6 +62,33 @@ fn pipeline_worker_goes_on_where_it_was_killed() {
         numbers.is_sorted_by(|one, next| one < next),
         "nothing that was answered is begun again: {told:?}"
     );
+}
+
+/// The first worker of all has no place to be told a gap from.
+#[test]
+fn pipeline_worker_that_comes_too_late_tells_what_it_missed() {
+    let path = built("pipeline").expect("example `pipeline` is built: cargo build --workspace --examples");
+    let first_of = |jobs: u64, lines: usize| -> Vec<String> {
+        let broker = Program::start("pipeline", &["broker", "--listen", "127.0.0.1:0"]);
+        let url = broker.url();
+        // A request has 10,000 at most.
+        publish_numbers(&url, "jobs", 1..jobs / 2 + 1);
+        publish_numbers(&url, "jobs", jobs / 2 + 1..jobs + 1);
+        let url = url.replacen("http", "grpc", 1);
+        let mut work = Command::new("sh");
+        work.args(["-c", r#"exec "$0" "$@" 2>&1"#]).arg(&path).args(["work", "--url", &url]);
+        let worker = Program::spawn(&mut work);
+        (0..lines).map(|_| worker.line()).collect()
+    };
+    let late = first_of(12_000, 2);
+    assert!(
+        late[0].starts_with("missed all jobs up to ")
+            && late[0].ends_with("-2000: the broker keeps them no longer"),
+        "{late:?}"
+    );
+    assert_eq!(number_in(&late[1]), 2001);
+    let in_time: Vec<_> = first_of(3, 3).iter().map(|line| number_in(line)).collect();
+    assert_eq!(in_time, [1, 2, 3]);
 }
 
 #[test]
