@@ -1,79 +1,18 @@
 //! A consumer made of a source that can be asked.
 
-use std::{
-    collections::VecDeque,
-    fmt,
-    future::Future,
-    mem,
-    pin::Pin,
-    sync::Arc,
-    task::{self, Poll, ready},
-    time::Duration,
-};
+mod feed;
+mod schedule;
+
+use std::{collections::VecDeque, fmt, future::Future, mem, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use crate::{
-    Backoff, Batch, Bounds, ConsumeError, Context, Cursor, Delivery, Dialing, ErrorKind, Feed, Fetch,
-    FetchError, Link, Problem, Pull, Retry, Standing, Start, StartAt, Subscribe, SubscribeError,
-    Subscription, Topics,
+    Batch, ConsumeError, Context, Cursor, Delivery, Dialing, ErrorKind, Feed, Fetch, FetchError, Link,
+    Problem, Pull, Retry, StartAt, Subscribe, SubscribeError, Subscription,
 };
 
-/// No pause is longer: what a clock can still add.
-const LONGEST_PAUSE: Duration = Duration::from_secs(365 * 24 * 3600);
-
-/// When a polling consumer asks.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Schedule {
-    /// The time between two questions when nothing waits. Default: 1 s.
-    pub interval: Duration,
-    /// The part of the interval by which each wait is randomly shortened or lengthened, 0..=1. Default: 0.1.
-    pub jitter: f64,
-    /// How long the source may wait for a first event (long polling). Default: not at all.
-    pub wait: Duration,
-    /// How long a question may take beyond `wait`. Default: 10 s.
-    pub deadline: Duration,
-    /// Most events an answer. Default: 1000.
-    pub limit: usize,
-    /// The delays after a failure.
-    pub backoff: Backoff,
-}
-
-impl Default for Schedule {
-    fn default() -> Self {
-        Self {
-            interval: Duration::from_secs(1),
-            jitter: 0.1,
-            wait: Duration::ZERO,
-            deadline: Duration::from_secs(10),
-            limit: Fetch::MAX_LIMIT,
-            backoff: Backoff::default(),
-        }
-    }
-}
-
-impl Schedule {
-    /// Asks every `interval`.
-    pub fn every(interval: Duration) -> Self {
-        Self { interval, ..Self::default() }
-    }
-
-    /// Lets the source wait up to `wait` (at most 60 s) for a first event, and asks again at once.
-    pub fn long_poll(wait: Duration) -> Self {
-        Self { interval: Duration::ZERO, jitter: 0.0, wait: wait.min(Fetch::MAX_WAIT), ..Self::default() }
-    }
-
-    /// How long a question that does not wait may take.
-    pub(crate) fn answer_time(&self) -> Duration {
-        self.deadline.min(LONGEST_PAUSE)
-    }
-
-    pub(crate) fn pause(&self) -> Duration {
-        let jitter = if self.jitter.is_nan() { 0.0 } else { self.jitter.clamp(0.0, 1.0) };
-        self.interval.min(LONGEST_PAUSE).mul_f64(1.0 + jitter * (fastrand::f64() * 2.0 - 1.0))
-    }
-}
+pub use schedule::Schedule;
 
 type Answer = Pin<Box<dyn Future<Output = Result<Batch, FetchError>> + Send>>;
 
@@ -281,99 +220,11 @@ impl Polling {
         self.state = State::rest(delay);
         None
     }
-
-    fn hand_over(&mut self, bounds: Bounds, out: &mut Batch) {
-        let (mut events, mut bytes) = (0, 0);
-        while let Some(delivery) = self.waiting.front() {
-            if let Delivery::Event(event) = delivery {
-                bytes += event.payload().len();
-                if events >= bounds.events || (events > 0 && bytes > bounds.bytes) {
-                    break;
-                }
-                events += 1;
-            }
-            self.place = delivery.place().or(self.place);
-            out.deliveries.extend(self.waiting.pop_front());
-        }
-        out.more = !self.waiting.is_empty();
-    }
 }
 
 impl State {
     fn rest(delay: Duration) -> Self {
         Self::Resting(Box::pin(sleep(delay)))
-    }
-}
-
-impl Feed for Polling {
-    fn poll_batch(
-        &mut self,
-        cx: &mut task::Context<'_>,
-        bounds: Bounds,
-        out: &mut Batch,
-    ) -> Poll<Option<Result<(), ConsumeError>>> {
-        loop {
-            let before = out.deliveries.len();
-            self.hand_over(bounds, out);
-            if out.deliveries.len() > before {
-                return Poll::Ready(Some(Ok(())));
-            }
-            if !self.waiting.is_empty() {
-                return Poll::Pending;
-            }
-            match &mut self.state {
-                State::Ended => return Poll::Ready(None),
-                State::Due => self.ask(),
-                State::Resting(pause) => {
-                    ready!(pause.as_mut().poll(cx));
-                    self.ask();
-                }
-                State::Asking(answer, question) => {
-                    let question = *question;
-                    match ready!(answer.as_mut().poll(cx)) {
-                        Ok(batch) => self.take(batch, question),
-                        Err(error) => {
-                            if let Some(error) = self.fail(error) {
-                                return Poll::Ready(Some(Err(error)));
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn place(&self) -> Option<Cursor> {
-        self.place
-    }
-
-    fn retarget(&mut self, topics: Topics) -> Result<(), SubscribeError> {
-        self.request.topics = topics;
-        if matches!(self.state, State::Ended) {
-            return Ok(());
-        }
-        self.waiting.retain(|delivery| matches!(delivery, Delivery::Link(_)));
-        if let (None, Some(asked), StartAt::Start(Start::Latest)) =
-            (self.place, self.asked, self.request.start)
-        {
-            // The starting place holds, though it was not told yet.
-            self.request.start = StartAt::After(asked);
-        }
-        self.asked = self.place;
-        if !(self.troubled && matches!(self.state, State::Resting(_))) {
-            self.state = State::Due;
-        }
-        Ok(())
-    }
-
-    fn grant(&mut self, _: u64) {}
-
-    fn conflated(&self) -> u64 {
-        self.conflated
-    }
-
-    fn standing(&self) -> Option<Standing> {
-        None
     }
 }
 

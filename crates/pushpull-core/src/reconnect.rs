@@ -1,5 +1,8 @@
 //! A consumer that makes its connection anew, and goes on where it was.
 
+mod dial;
+mod live;
+
 use std::{
     fmt,
     future::Future,
@@ -16,91 +19,21 @@ use crate::{
     Start, StartAt, Subscribe, SubscribeError, Subscription, Topics,
 };
 
+pub use dial::{Dial, Dialing, End};
+use live::Live;
+pub(crate) use live::is_announced;
+
 /// A connection that lasted this long was useful even if it brought no event.
 pub(crate) const USEFUL: Duration = Duration::from_secs(10);
 
 /// The longest a consumer stays away, however long a source asks it to: a number out of place must not end it in silence.
 pub(crate) const LONGEST_REST: Duration = Duration::from_secs(3600);
 
-/// Makes one connection of a transport: what a client half implements.
-pub trait Dial: Send + 'static {
-    /// Connects and subscribes. `request.start` is the place to go on from.
-    ///
-    /// The feed reports the loss of its connection as an error that [is
-    /// retryable](ConsumeError::is_retryable), silence beyond its deadline included
-    /// ([`ErrorKind::Timeout`]), and an announced end as [`Link::Ended`]; it delivers no other [`Link`].
-    fn dial(&self, request: Subscribe) -> Dialing;
-
-    /// The name of the transport, as the wire contract's metrics label it (section 7); of several, that of
-    /// the one taken.
-    fn transport(&self) -> Option<&'static str>;
-
-    /// Hears how a connection made by it ended. Who makes connections of one kind only has no use for it.
-    fn ended(&mut self, _end: End) {}
-
-    /// Ready once a better connection than the live one could be made: the live one is then left at its
-    /// place, and [`dial`](Dial::dial) asked for the better one. Polled while a connection is live for `request`
-    /// and stands at `place`. Who makes connections of one kind only knows of none better.
-    fn poll_better(&mut self, _cx: &mut task::Context<'_>, _request: &Subscribe, _place: Cursor) -> Poll<()> {
-        Poll::Pending
-    }
-}
-
-/// A connection being made. Dropping it gives it up.
-pub type Dialing = Pin<Box<dyn Future<Output = Result<Box<dyn Feed>, SubscribeError>> + Send>>;
-
-/// How a connection ended that is to be followed by another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum End {
-    /// The source said so before, or said when to come back.
-    Announced {
-        /// How long it was open.
-        age: Duration,
-    },
-    /// It broke.
-    Lost {
-        /// How long it was open; if it broke by silence, only up to the last thing it brought.
-        age: Duration,
-    },
-}
-
 enum State {
     Resting(Pin<Box<Sleep>>),
     Dialing(Dialing),
     Live(Live),
     Ended,
-}
-
-struct Live {
-    feed: Box<dyn Feed>,
-    opened: Instant,
-    /// When it brought something last.
-    heard: Instant,
-}
-
-impl Live {
-    fn new(feed: Box<dyn Feed>) -> Self {
-        let opened = Instant::now();
-        Self { feed, opened, heard: opened }
-    }
-
-    /// Its end, if that was `retry` or else `cause`.
-    fn end(&self, cause: Option<&Problem>, retry: Option<Duration>) -> End {
-        if retry.is_some() || cause.is_some_and(is_announced) {
-            return End::Announced { age: self.opened.elapsed() };
-        }
-        // Whoever was found silent was no use since he was heard last.
-        match cause.is_some_and(|cause| cause.kind() == ErrorKind::Timeout) {
-            true => End::Lost { age: self.heard - self.opened },
-            false => End::Lost { age: self.opened.elapsed() },
-        }
-    }
-}
-
-/// Whether the source is there and asks to come back later.
-pub(crate) fn is_announced(problem: &Problem) -> bool {
-    problem.kind() == ErrorKind::Busy || matches!(problem.retry(), Retry::After(_))
 }
 
 /// A [`Feed`] over connections that [`Dial`] makes: reconnects with back-off, resumes from its place, and

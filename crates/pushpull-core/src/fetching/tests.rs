@@ -1,8 +1,13 @@
-use std::{collections::VecDeque, future::Future, sync::Mutex};
+use std::{
+    collections::VecDeque,
+    future::Future,
+    sync::Mutex,
+    task::{self, Poll, ready},
+};
 
 use super::*;
 use crate::{
-    EventParts, GapReason, Message, SubscribeError,
+    Bounds, Conflate, Event, EventParts, GapReason, Link, Message, Prev, SubscribeError, View,
     testing::{FakeFeed, Turn, at, down, event, event_of, gap, place, refused, shown, snapshot},
 };
 

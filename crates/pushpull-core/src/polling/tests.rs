@@ -4,9 +4,9 @@ use async_trait::async_trait;
 use proptest::prelude::*;
 use tokio::time::{Instant, timeout};
 
-use super::*;
+use super::{schedule::LONGEST_PAUSE, *};
 use crate::{
-    ConsumerExt as _, Event, GapReason, Overflow, Pattern, Rate, Start,
+    Bounds, ConsumerExt as _, Event, GapReason, Overflow, Pattern, Rate, Start, Topics,
     testing::{FakePull, Step, at, batch, down, event, event_of, gap, refused, shown, snapshot, take},
 };
 
