@@ -1,25 +1,20 @@
-//! The ring: what is retained of the sequence, by broker and by topic, and what is known of the rest.
+//! The hub: what a broker retains of the sequence, and how entries come to it.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    ops::Bound,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use pushpull_core::{
-    Cursor, CursorStanding, EncodingAccount, Epoch, Epochs, Event, EventParts, Pattern, Prev, Problem, Topic,
-    Topics as Wanted,
+    Cursor, CursorStanding, EncodingAccount, Epoch, Epochs, Event, EventParts, Prev, Topics as Wanted,
 };
 use tokio::time::Instant;
 
 use crate::{
     Entry, Retention,
-    branch::Branches,
     interest::{Interest, Patterns},
-    log::{Kept, Log},
+    log::Kept,
+    ring::Ring,
     topics::{TopicSlot, TopicState, Topics},
 };
 
@@ -39,7 +34,7 @@ pub(crate) struct Hub {
     pub(crate) generation: AtomicU64,
     has_begun: AtomicBool,
     /// What is delivered at all; unset: everything.
-    scope: OnceLock<Wanted>,
+    pub(crate) scope: OnceLock<Wanted>,
     published: AtomicU64,
     engine_up: AtomicBool,
     closed: AtomicBool,
@@ -47,37 +42,11 @@ pub(crate) struct Hub {
     ring: Mutex<Ring>,
 }
 
-/// What one append changes as a whole.
-#[derive(Debug, Default)]
-pub(crate) struct Ring {
-    pub(crate) log: Log,
-    pub(crate) branches: Branches,
-    pub(crate) bytes: u64,
-    pub(crate) kept_bytes: u64,
-    /// The newest events, by seq: those that keep their encodings. Seqs, since an event that is held here
-    /// would outlive its eviction.
-    pub(crate) fresh: VecDeque<u64>,
-    /// Topics by the seq up to which they lost events.
-    pub(crate) losses: BTreeMap<u64, Arc<TopicSlot>>,
-    /// Topics with a record, each by the seq of an event of its own, its newest or an older one.
-    pub(crate) records: BTreeMap<u64, Arc<TopicSlot>>,
-}
-
 /// What was taken, for [`Hub::announce`].
 #[derive(Debug, Default)]
 pub(crate) struct Ingested {
     touched: Vec<Arc<TopicSlot>>,
     forgotten: Vec<Arc<TopicSlot>>,
-}
-
-/// What a search for losses came to.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Search {
-    Nothing,
-    /// A topic lost events up to here.
-    Lost(u64),
-    /// Enough was looked at: go on from here.
-    Until(u64),
 }
 
 impl Hub {
@@ -132,33 +101,6 @@ impl Hub {
 
     pub(crate) fn set_begun(&self) {
         self.has_begun.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn limit_to(&self, topics: Wanted) {
-        // Said twice, the first holds: what was let in by it stays right.
-        let _ = self.scope.set(topics);
-    }
-
-    /// Checks that `topic` is delivered at all.
-    pub(crate) fn check_topic(&self, topic: &Topic) -> Result<(), Problem> {
-        match self.scope.get() {
-            Some(scope) if !scope.matches(topic) => self.check_scope(&Wanted::only(topic)),
-            _ => Ok(()),
-        }
-    }
-
-    /// Checks that all of `wanted` is delivered at all.
-    pub(crate) fn check_scope(&self, wanted: &Wanted) -> Result<(), Problem> {
-        let Some(scope) = self.scope.get() else { return Ok(()) };
-        let is_covered = |entry: &&Pattern| scope.iter().any(|pattern| pattern.covers(entry));
-        match wanted.iter().find(|entry| !is_covered(entry)) {
-            None => Ok(()),
-            Some(entry) => {
-                let carried: Vec<_> = scope.iter().map(Pattern::as_str).collect();
-                let detail = format!("{} is not carried here, only {}", entry.as_str(), carried.join(", "));
-                Err(Problem::invalid("topic", detail))
-            }
-        }
     }
 
     pub(crate) fn set_engine_up(&self, up: bool) {
@@ -340,92 +282,4 @@ impl Hub {
             engine_up: self.is_engine_up(),
         }
     }
-}
-
-impl Ring {
-    /// The highest seq up to which any topic lost events.
-    pub(crate) fn newest_loss(&self) -> u64 {
-        self.losses.last_key_value().map_or(0, |(seq, _)| *seq)
-    }
-
-    /// Looks from `newest` back to `place` for a topic that `matches`, at `most` of them.
-    pub(crate) fn search_losses(
-        &self,
-        place: u64,
-        newest: u64,
-        most: usize,
-        matches: impl Fn(&TopicSlot) -> bool,
-    ) -> Search {
-        if newest <= place {
-            return Search::Nothing;
-        }
-        let between = self.losses.range((Bound::Excluded(place), Bound::Included(newest)));
-        for (looked, (seq, slot)) in between.rev().enumerate() {
-            if looked == most {
-                return Search::Until(*seq);
-            }
-            if matches(slot) {
-                return Search::Lost(*seq);
-            }
-        }
-        Search::Nothing
-    }
-
-    fn keep_apart(&mut self, state: &mut TopicState, event: &Event, keys: usize) {
-        let weight = event.weight() as u64;
-        let before = state.newest.replace(event.clone()).map_or(0, |event| event.weight() as u64);
-        let (grown, freed) = state.keyed.take(event, keys);
-        self.kept_bytes = self.kept_bytes + weight + grown - before - freed;
-    }
-
-    fn evict_oldest(&mut self) -> bool {
-        let Some((_, _, kept)) = self.log.oldest() else { return false };
-        let slot = kept.slot.clone();
-        let mut state = slot.lock();
-        self.evict_oldest_of(&slot, &mut state);
-        true
-    }
-
-    /// Takes the oldest event of a topic out of its list and out of the log.
-    fn evict_oldest_of(&mut self, slot: &Arc<TopicSlot>, state: &mut TopicState) {
-        let Some((seq, event)) = state.list.pop_front() else { return };
-        let weight = event.weight() as u64;
-        event.forget_encodings();
-        state.bytes -= weight;
-        self.bytes -= weight;
-        self.log.take_out(seq);
-        self.note_loss(slot, state, seq);
-    }
-
-    pub(crate) fn note_loss(&mut self, slot: &Arc<TopicSlot>, state: &mut TopicState, seq: u64) {
-        self.unnote_loss(slot, state);
-        state.lost_to = state.lost_to.max(seq);
-        if let Some((lost_to, _)) = &mut state.certain {
-            *lost_to = seq.max(*lost_to);
-        }
-        self.losses.insert(state.lost_to, slot.clone());
-    }
-
-    pub(crate) fn unnote_loss(&mut self, slot: &Arc<TopicSlot>, state: &TopicState) {
-        if self.losses.get(&state.lost_to).is_some_and(|known| Arc::ptr_eq(known, slot)) {
-            self.losses.remove(&state.lost_to);
-        }
-    }
-
-    fn forget(&mut self, slot: &Arc<TopicSlot>, state: &mut TopicState) {
-        self.unnote_loss(slot, state);
-        self.kept_bytes -= state.kept_bytes();
-        self.bytes -= state.bytes;
-        for (seq, event) in state.list.drain(..) {
-            event.forget_encodings();
-            self.log.take_out(seq);
-        }
-        state.forget();
-        slot.newest_seq.store(state.lost_to, Ordering::Release);
-    }
-}
-
-/// Whether any of `wanted` matches the topic of `slot`.
-pub(crate) fn is_wanted(wanted: &Wanted, slot: &TopicSlot) -> bool {
-    wanted.iter().any(|pattern: &Pattern| pattern.matches(&slot.topic))
 }

@@ -34,6 +34,8 @@ mod log;
 mod memory;
 mod read;
 mod relay;
+mod ring;
+mod scope;
 mod snapshot;
 mod topics;
 mod trie;

@@ -6,9 +6,10 @@ use pushpull_core::{Bounds, Event, Topics as Wanted};
 
 use crate::{
     conflate::{self, Survivor},
-    hub::{Hub, Ring, Search, is_wanted},
+    hub::Hub,
     interest::Interest,
     log::Kept,
+    ring::{Ring, Search, is_wanted},
     topics::TopicSlot,
 };
 
