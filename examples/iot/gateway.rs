@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use pushpull::{Context, Message, Producer, PublishError, Source, Topic, connect};
+use pushpull::{Context, Message, Outcome, Producer, PublishError, Source, Topic, connect};
 use tokio::{
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval},
@@ -75,7 +75,12 @@ impl Lane {
                 self.sensors[n].said(&message);
                 self.tell(None)?;
             }
-            Err(error) if error.is_retryable() => self.tell(Some(&error))?,
+            Err(error) if error.is_retryable() => {
+                if error.outcome() == Outcome::Unknown {
+                    self.sensors[n].may_have_said();
+                }
+                self.tell(Some(&error))?;
+            }
             Err(error) => return Err(error.into()),
         }
         Ok(())
@@ -95,7 +100,7 @@ struct Sensor {
     id: u32,
     round: u32,
     number: u64,
-    /// Whether the server has a reading of it, and would show it in a snapshot.
+    /// Whether the server may have a reading of it, and would show it in a snapshot.
     shown: bool,
 }
 
@@ -119,6 +124,12 @@ impl Sensor {
     fn said(&mut self, message: &Message) {
         self.number += 1;
         self.shown = !message.payload().is_empty();
+    }
+
+    /// No number twice: who reads two of the same would take the second for none.
+    fn may_have_said(&mut self) {
+        self.number += 1;
+        self.shown = true;
     }
 
     fn celsius(&self) -> f64 {

@@ -84,7 +84,8 @@ struct Pace {
 /// What a sensor says.
 #[derive(Debug, Serialize, Deserialize)]
 struct Reading {
-    /// Counts what was published of this sensor, so that who did not get all of it knows how many he was spared.
+    /// Counts what was published of this sensor, and what may have been, so that who did not get all of it knows how
+    /// many he was spared.
     number: u64,
     celsius: f64,
 }

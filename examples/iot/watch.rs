@@ -86,12 +86,10 @@ impl Sensors {
             }
             Err(_) => return,
         };
-        // A gateway that was restarted counts anew; and of what came before a snapshot nothing is said.
-        let published = match before {
-            Some(before) => now.number.checked_sub(before).unwrap_or(1),
-            None => 1,
-        };
-        self.tally.published += published;
+        // A gateway that was restarted counts anew; and of what came before a snapshot nothing is said. What was
+        // received was published in any case.
+        let published = before.and_then(|before| now.number.checked_sub(before)).unwrap_or(1);
+        self.tally.published += published.max(1);
         self.tally.received += 1;
         self.known.insert(key.to_owned(), now);
     }
@@ -113,5 +111,38 @@ impl fmt::Display for Tally {
         let spared = published.saturating_sub(*received);
         write!(f, "published {published}, received {received}, spared {spared}")?;
         gaps.iter().try_for_each(|gap| write!(f, "; missed {gap}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pushpull::{EventParts, Message, Prev};
+
+    use super::*;
+
+    fn event(number: Option<u64>) -> Event {
+        let message = number.map(|number| Message::json(&Reading { number, celsius: 20.0 }).unwrap());
+        Event::new(EventParts {
+            topic: "plant.site-1.temperature".parse().unwrap(),
+            cursor: "k1-1".parse().unwrap(),
+            prev: Prev::Unknown,
+            time_ms: 0,
+            message: message.unwrap_or_else(|| Message::new("")).with_key("sensor-0001"),
+        })
+    }
+
+    #[test]
+    fn what_was_received_was_published() {
+        let mut sensors = Sensors::default();
+        for (number, published) in
+            [(Some(7), 1), (Some(7), 2), (Some(10), 5), (None, 6), (Some(15), 10), (Some(1), 11)]
+        {
+            sensors.take(&event(number));
+            assert_eq!(sensors.tally.published, published, "{number:?}");
+        }
+        assert_eq!(
+            format!("{sensors}: {}", sensors.tally),
+            "1 sensors, 0 silent, 20.0 °C: published 11, received 6, spared 5"
+        );
     }
 }
