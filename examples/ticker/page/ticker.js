@@ -52,14 +52,15 @@ function take(frame, counted) {
     total.spared += heartbeat.conflated - counted;
     return heartbeat.conflated;
   }
+  // Only a heartbeat gives the first place, since it ends the snapshot: who is cut before it needs a new one.
   if (gap) {
-    place = gap.cursor;
+    place &&= gap.cursor;
     total.missed += 1;
   } else if (goaway) {
-    place = goaway.cursor ?? place;
+    place &&= goaway.cursor ?? place;
     advised = goaway.retry;
   } else if (frame.topic) {
-    if (!frame.snapshot) place = frame.cursor;
+    if (!frame.snapshot) place &&= frame.cursor;
     total.received += 1;
     board.take(frame);
   }
