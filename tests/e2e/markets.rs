@@ -1,12 +1,20 @@
 //! Load under control: the sensors of `iot`, which are asked, and the market of `ticker`, which is thinned out.
 
-use std::{net::TcpListener, process::Command};
+use std::{
+    io::{BufRead, BufReader, Read},
+    net::{TcpListener, TcpStream},
+    process::Command,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
 use crate::{
     browser::Browser,
-    program::{Program, built, run},
+    program::{Program, built},
+    refusals::Nobody,
 };
 
 const NOW: &str = "window.pushpull.now";
@@ -41,7 +49,8 @@ impl Poll {
     /// What it did not bring is counted.
     fn holds(&self, sensors: u64) {
         assert!(self.sensors <= sensors && self.silent <= self.sensors, "{} sensors", self.sensors);
-        assert_eq!(self.spared, self.published - self.received);
+        assert!(self.received <= self.published, "{} of {}", self.received, self.published);
+        assert_eq!(self.spared, self.published.saturating_sub(self.received));
     }
 }
 
@@ -92,8 +101,8 @@ fn iot_pushes_to_any_server_and_watches_any() {
 #[test]
 fn iot_goes_on_when_the_server_is_back() {
     let path = built("iot").expect("example `iot` is built: cargo build --workspace --examples");
-    let address = nobody();
-    let url = format!("http://{address}");
+    let there = Nobody::new();
+    let url = there.url();
     let both = ["-c", r#"exec "$0" "$@" 2>&1"#];
     let mut command = Command::new("sh");
     let gateway = Program::spawn(command.args(both).arg(path).args(["gateway", &url, "--period", "0.01"]));
@@ -103,10 +112,55 @@ fn iot_goes_on_when_the_server_is_back() {
             && line.ends_with("; trying on"),
         "{line}"
     );
-    let hub = Program::start("hub", &["--listen", &address]);
+    let hub = Program::start("hub", &["--listen", &there.address()]);
     assert_eq!(hub.url(), url);
     assert_eq!(gateway.line(), "the server is back");
     assert!(gateway.terminate().success());
+}
+
+/// Who was not answered does not know whether it was published, and must not say something else by the same number.
+#[test]
+fn iot_says_nothing_new_by_a_number_that_may_be_known() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+    let _gateway = Program::start("iot", &["gateway", &url, "--sensors", "1", "--period", "0.05"]);
+    let (sender, readings) = mpsc::channel();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            // The end of the connection is all the answer there is.
+            if sender.send(reading(&stream)).is_err() {
+                return;
+            }
+        }
+    });
+    let next = || readings.recv_timeout(Duration::from_secs(30)).expect("it posts");
+    let (first, number) = next();
+    assert_eq!(number, 1);
+    // It tries the same again, until that is no longer worth it.
+    let second = std::iter::repeat_with(next).find(|(id, _)| *id != first).expect("endless");
+    assert_eq!(second.1, 2);
+}
+
+/// The idempotency id of the request that comes by `stream`, and the number of the reading in it.
+fn reading(stream: &TcpStream) -> (String, u64) {
+    let mut request = BufReader::new(stream);
+    let (mut id, mut length) = (String::new(), 0);
+    loop {
+        let mut line = String::new();
+        request.read_line(&mut line).expect("a request");
+        match line.trim_end().split_once(": ") {
+            Some((name, value)) if name.eq_ignore_ascii_case("idempotency-key") => value.clone_into(&mut id),
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                length = value.parse().expect("a length");
+            }
+            None if line.trim_end().is_empty() => break,
+            _ => {}
+        }
+    }
+    let mut body = vec![0; length];
+    request.read_exact(&mut body).expect("a body");
+    let reading: Value = serde_json::from_slice(&body).expect("a reading");
+    (id, reading["number"].as_u64().expect("it has a number"))
 }
 
 /// Each client at its own rate: the one is spared what the other gets.
@@ -162,6 +216,41 @@ fn the_page_of_the_ticker_is_spared_what_its_slider_says() {
     assert!(ticker.terminate().success());
 }
 
+/// Who moves the slider in the middle of a snapshot, behind the gap that it began with, is owed the rest of it.
+#[test]
+fn the_page_of_the_ticker_has_no_place_before_its_snapshot_is_whole() {
+    let Some(browser) = Browser::start() else { return };
+    let ticker = Program::start("ticker", &["--listen", "127.0.0.1:0"]);
+    browser.go(&ticker.url());
+    browser.until(&format!("window.pushpull && {NOW}.state === 'live'"), "document.title");
+    // The page once more, on a link that says what the test wants.
+    browser.read(
+        "(window.asked = [], \
+         window.WebSocket = class { constructor(url) { asked.push(url.search); window.link = this; } close() {} }, \
+         window.told = (...frames) => link.onmessage({ data: JSON.stringify(frames) }), \
+         import(`${location.origin}/ticker.js?again`), 0)",
+    );
+    browser.until("asked.length === 1", "asked");
+    let slide = "document.getElementById('rate').dispatchEvent(new Event('change'))";
+    let asked = |frames: &str| browser.read(&format!("(told({frames}), {slide}, asked.at(-1))"));
+    let gap = r#"{ gap: { after: "k-1", before: "k-5", cursor: "k-1", reason: "evicted" } }"#;
+    let event = r#"{ topic: "quotes.A", cursor: "k-7", key: "A", snapshot: true, data: { price: 1 } }"#;
+    let whole = r#"{ heartbeat: { cursor: "k-9", conflated: 0 } }"#;
+    let later = r#"{ topic: "quotes.A", cursor: "k-11", key: "A", data: { price: 2 } }"#;
+    let lost = r#"{ gap: { after: "k-9", before: "k-99", cursor: "k-98", reason: "skipped" } }"#;
+    for (frames, from) in [
+        (format!("{gap}, {event}"), "start=snapshot"),
+        (format!("{gap}, {event}, {whole}"), "after=k-9"),
+        (later.to_owned(), "after=k-11"),
+        (lost.to_owned(), "after=k-98"),
+    ] {
+        let query = asked(&frames);
+        let query = query.as_str().expect("a query");
+        assert!(query.contains(&format!("&{from}")), "{query} after {frames}");
+    }
+    assert!(ticker.terminate().success());
+}
+
 /// The page goes on from its place at another rate; the part of what is published that it then gets.
 fn share(browser: &Browser, moved: &str) -> f64 {
     let slide = "document.getElementById('rate').dispatchEvent(new Event('change'))";
@@ -175,40 +264,9 @@ fn share(browser: &Browser, moved: &str) -> f64 {
     received / (count(&after, "received") + count(&after, "spared") - all)
 }
 
-/// What cannot be is said in a sentence.
-#[test]
-fn both_refuse_in_words() {
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = taken.local_addr().expect("it is bound").to_string();
-    for name in ["iot", "ticker"] {
-        let (status, said) = run(name, &["--listen", &address]);
-        let (begin, end) =
-            (format!("error: cannot listen on {address}: "), "; use --listen for another address");
-        assert_eq!(status, Some(1), "{name}: {said}");
-        assert!(said.starts_with(&begin) && said.ends_with(end), "{name}: {said}");
-        let (status, said) = run(name, &["watch", "127.0.0.1:8080"]);
-        assert_eq!(status, Some(1), "{name}: {said}");
-        assert!(said.starts_with("error: ") && said.contains("127.0.0.1:8080"), "{name}: {said}");
-    }
-    for (flags, words) in [
-        (["watch", "http://127.0.0.1:9", "--rate", "0"], "'--rate <RATE>': not a number from 0.1 to 1000"),
-        (["watch", "http://127.0.0.1:9", "--rate", "x"], "'--rate <RATE>': not a number from 0.1 to 1000"),
-    ] {
-        let (status, said) = run("ticker", &flags);
-        assert_eq!(status, Some(2), "{said}");
-        assert!(said.contains(words), "{said}");
-    }
-}
-
 /// Looks until it is so, a line at a time.
 fn in_time(mut is_so: impl FnMut() -> bool) {
     assert!((0..100).any(|_| is_so()), "a hundred lines, and it never was so");
-}
-
-/// An address that nobody listens on.
-fn nobody() -> String {
-    let bound = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    bound.local_addr().expect("it is bound").to_string()
 }
 
 /// The runs of digits of `line`.

@@ -1,14 +1,41 @@
 //! What cannot be: each example says so in a sentence, and exits with a status that tells.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
+
+use tokio::net::TcpSocket;
 
 use crate::program::{Program, run};
+
+/// An address that nobody listens on. It is kept as long as this is: a program that is started there gets it, but
+/// no other is given its port.
+pub(crate) struct Nobody {
+    address: SocketAddr,
+    _kept: TcpSocket,
+}
+
+impl Nobody {
+    pub(crate) fn new() -> Self {
+        let kept = TcpSocket::new_v4().expect("a socket");
+        // So that who listens may bind it too.
+        kept.set_reuseaddr(true).expect("it is an option of sockets");
+        kept.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+        Self { address: kept.local_addr().expect("it is bound"), _kept: kept }
+    }
+
+    pub(crate) fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
 
 /// A flag with a value that is refused, and in what words.
 #[test]
 fn a_flag_out_of_its_bounds_is_refused_in_words() {
     let url = "http://127.0.0.1:9/";
-    let refused: [(&str, &[&str], &str); 9] = [
+    let refused: [(&str, &[&str], &str); 21] = [
         ("scrape", &[url, "--every", "0"], "'--every <SECONDS>': must be more than 0 seconds"),
         ("scrape", &[url, "--every", "nan"], "'--every <SECONDS>': not between 0 and 3200000000 seconds"),
         ("hub", &["--retain-seconds", "0"], "'--retain-seconds <SECONDS>': must be more than 0 seconds"),
@@ -18,6 +45,22 @@ fn a_flag_out_of_its_bounds_is_refused_in_words() {
         ("chat", &["--listen", "8080"], "'--listen <ADDRESS>': an IP address and a port are wanted"),
         ("dashboard", &["--listen", ""], "'--listen <ADDRESS>': an IP address and a port are wanted"),
         ("logtail", &["f", "--listen", "x"], "'--listen <ADDRESS>': an IP address and a port are wanted"),
+        ("iot", &["--sensors", "0"], "'--sensors <N>': must be at least 1"),
+        ("iot", &["--sensors", "65536"], "'--sensors <N>': too large"),
+        ("iot", &["gateway", url, "--period", "0"], "'--period <SECONDS>': must be more than 0 seconds"),
+        ("iot", &["watch", url, "--every", "0.0"], "'--every <SECONDS>': must be more than 0 seconds"),
+        ("ticker", &["--updates", "0"], "'--updates <N>': must be at least 1"),
+        ("ticker", &["watch", url, "--rate", "0"], "'--rate <RATE>': not a number from 0.1 to 1000"),
+        ("ticker", &["watch", url, "--rate", "x"], "'--rate <RATE>': not a number from 0.1 to 1000"),
+        (
+            "batch",
+            &[url, "--topic", "a", "--output", "f", "--limit", "0"],
+            "'--limit <N>': must be at least 1",
+        ),
+        ("pipeline", &["produce", "--items", "0"], "'--items <N>': must be at least 1"),
+        ("pipeline", &["work", "--window", "0"], "'--window <N>': must be at least 1"),
+        ("hybrid", &[url, "--topic", "a", "--drop", "2"], "'--drop <PART>': not between 0 and 1"),
+        ("relay", &["--upstream", url, "--topics", "a..b"], "'--topics <PATTERN>': "),
     ];
     for (name, arguments, words) in refused {
         let (status, said) = run(name, arguments);
@@ -30,14 +73,40 @@ fn a_flag_out_of_its_bounds_is_refused_in_words() {
 fn a_port_that_is_taken_is_named_with_the_way_out() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("it is bound").to_string();
+    let hub = Program::start("hub", &["--listen", "127.0.0.1:0"]);
+    let upstream = hub.url();
     let missing = std::env::temp_dir().join("pushpull-e2e-is-not-there").display().to_string();
     let listen = ["--listen", &address];
-    for (name, file) in [("hub", None), ("dashboard", None), ("chat", None), ("logtail", Some(&*missing))] {
-        let (status, said) = run(name, &[file.as_slice(), &listen].concat());
+    let begun: [(&str, &[&str]); 10] = [
+        ("hub", &[]),
+        ("dashboard", &[]),
+        ("chat", &[]),
+        ("logtail", &[&missing]),
+        ("iot", &[]),
+        ("ticker", &[]),
+        ("pipeline", &["broker"]),
+        ("pipeline", &["all"]),
+        ("hybrid", &["http://127.0.0.1:9", "--topic", "a"]),
+        ("relay", &["--upstream", &upstream]),
+    ];
+    for (name, arguments) in begun {
+        let (status, said) = run(name, &[arguments, &listen].concat());
         let (begin, end) =
             (format!("error: cannot listen on {address}: "), "; use --listen for another address");
+        assert_eq!(status, Some(1), "{name} {arguments:?}: {said}");
+        // A relay logs that it follows its upstream.
+        let told = said.lines().last().unwrap_or_default();
+        assert!(told.starts_with(&begin) && told.ends_with(end) && !told.contains('"'), "{name}: {said}");
+    }
+}
+
+#[test]
+fn a_server_that_cannot_be_meant_is_named() {
+    for name in ["iot", "ticker"] {
+        let (status, said) = run(name, &["watch", "127.0.0.1:8080"]);
         assert_eq!(status, Some(1), "{name}: {said}");
-        assert!(said.starts_with(&begin) && said.ends_with(end) && !said.contains('"'), "{name}: {said}");
+        assert!(said.starts_with("error: ") && said.contains("127.0.0.1:8080"), "{name}: {said}");
+        assert_eq!(said.lines().count(), 1, "{name}: {said}");
     }
 }
 

@@ -4,10 +4,11 @@ use std::{fs, path::PathBuf, sync::mpsc, thread, time::Duration};
 
 use serde_json::Value;
 
-use super::{free_address, hub, publish_numbers};
+use super::{hub, publish_numbers};
 use crate::{
     http::{Request, json, publish},
     program::{Program, run},
+    refusals::Nobody,
 };
 
 /// A folder of the test's own, removed at its end.
@@ -126,7 +127,8 @@ fn batch_says_in_a_sentence_what_cannot_be() {
     let folder = Folder::new("cannot");
     let output = folder.at("out.ndjson");
     let batch = |url: &str| run("batch", &[url, "--topic", "jobs", "--output", &output, "--once"]);
-    let nobody = format!("http://{}", free_address());
+    let there = Nobody::new();
+    let nobody = there.url();
     let (status, said) = batch(&nobody);
     assert_eq!(status, Some(1), "{said}");
     assert!(said.starts_with(&format!("error: {nobody}: could not fetch: unavailable: ")), "{said}");

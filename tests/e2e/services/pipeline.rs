@@ -2,8 +2,11 @@
 
 use std::{process::Command, thread, time::Duration};
 
-use super::{free_address, publish_numbers};
-use crate::program::{Program, built, run};
+use super::publish_numbers;
+use crate::{
+    program::{Program, built, run},
+    refusals::Nobody,
+};
 
 #[test]
 fn pipeline_in_one_process_checks_itself() {
@@ -93,7 +96,8 @@ fn pipeline_worker_that_comes_too_late_tells_what_it_missed() {
 
 #[test]
 fn pipeline_producer_says_that_there_is_no_broker() {
-    let url = format!("grpc://{}", free_address());
+    let there = Nobody::new();
+    let url = there.url().replacen("http", "grpc", 1);
     let (status, said) = run("pipeline", &["produce", "--url", &url]);
     assert_eq!(status, Some(1), "{said}");
     assert!(said.starts_with(&format!("error: {url}: could not publish: unavailable: ")), "{said}");
