@@ -40,6 +40,18 @@ pub(crate) enum Message {
     Close(Option<Closing>),
 }
 
+#[cfg(feature = "server")]
+impl Message {
+    /// The bytes it takes, and so the work it was: by count too, since it may have none.
+    pub(crate) fn weight(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Self::Text(payload) | Self::Binary(payload) | Self::Ping(payload) => payload.len(),
+                Self::Pong | Self::Close(_) => 0,
+            }
+    }
+}
+
 /// What a peer did that ends the connection: the close code and a word on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
@@ -106,6 +118,12 @@ impl Decoder {
     pub(crate) fn with_deflate(mut self, deflate: bool) -> Self {
         self.deflate = deflate;
         self
+    }
+
+    /// The bytes of a message that came in part.
+    #[cfg(all(test, feature = "server"))]
+    pub(crate) fn held(&self) -> usize {
+        self.message.as_ref().map_or(0, |message| message.payload.capacity())
     }
 
     /// Takes bytes off the front of `input` up to the end of the next message; `None` when `input` is used up.

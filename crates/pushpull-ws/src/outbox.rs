@@ -32,6 +32,18 @@ pub(crate) struct Outbox {
     pong_at: Option<usize>,
     /// Whether the stream may hold bytes that it was given.
     is_unflushed: bool,
+    #[cfg(feature = "server")]
+    answers: Answers,
+}
+
+/// The answers among the frames, since the last time that none waited.
+#[cfg(feature = "server")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Answers {
+    pub(crate) count: usize,
+    pub(crate) bytes: usize,
+    /// The bytes that are to be written until the last of them is.
+    until_last: usize,
 }
 
 impl Outbox {
@@ -39,6 +51,15 @@ impl Outbox {
     pub(crate) fn push(&mut self, frame: Bytes) {
         self.bytes += frame.len();
         self.frames.push_back(frame);
+    }
+
+    /// Puts an answer behind all others.
+    #[cfg(feature = "server")]
+    pub(crate) fn push_answer(&mut self, frame: Bytes) {
+        self.answers.count += 1;
+        self.answers.bytes += frame.len();
+        self.push(frame);
+        self.answers.until_last = self.bytes;
     }
 
     /// Answers a ping, before the frames that were not begun.
@@ -51,14 +72,14 @@ impl Outbox {
         self.frames.is_empty() && self.pong.is_none()
     }
 
-    /// How many frames wait.
+    /// The answers that wait, with those before them; all zero if none does.
     #[cfg(feature = "server")]
-    pub(crate) fn len(&self) -> usize {
-        self.frames.len()
+    pub(crate) fn answers(&self) -> Answers {
+        self.answers
     }
 
     /// How many bytes wait.
-    #[cfg(feature = "server")]
+    #[cfg(all(test, feature = "server"))]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -99,6 +120,8 @@ impl Outbox {
         {
             let at = usize::from(self.is_begun);
             self.bytes += pong.len();
+            #[cfg(feature = "server")]
+            self.answers.pass_by(pong.len());
             self.frames.insert(at, pong);
             self.pong_at = Some(at);
         }
@@ -142,6 +165,8 @@ impl Outbox {
 
     fn advance(&mut self, mut written: usize) {
         self.bytes -= written;
+        #[cfg(feature = "server")]
+        self.answers.advance(written);
         while let Some(frame) = self.frames.front_mut() {
             if written < frame.len() {
                 frame.advance(written);
@@ -155,6 +180,23 @@ impl Outbox {
         }
         if self.frames.capacity() > KEPT {
             self.frames = VecDeque::new();
+        }
+    }
+}
+
+#[cfg(feature = "server")]
+impl Answers {
+    /// A frame of so many bytes was put before them.
+    fn pass_by(&mut self, bytes: usize) {
+        if self.until_last > 0 {
+            self.until_last += bytes;
+        }
+    }
+
+    fn advance(&mut self, written: usize) {
+        self.until_last = self.until_last.saturating_sub(written);
+        if self.until_last == 0 {
+            *self = Self::default();
         }
     }
 }

@@ -121,6 +121,13 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Pump<I> {
         self.outbox.push(frame);
     }
 
+    /// The same of an answer, which the outbox counts.
+    #[cfg(feature = "server")]
+    pub(crate) fn answer(&mut self, opcode: OpCode, payload: &[u8]) {
+        let frame = self.frame(opcode, payload);
+        self.outbox.push_answer(frame);
+    }
+
     /// Answers a ping.
     pub(crate) fn send_pong(&mut self, payload: &[u8]) {
         let frame = self.frame(frame::PONG, payload);
@@ -169,8 +176,14 @@ mod tests {
     use crate::{deflate::deflate, frame};
 
     impl<I> Pump<I> {
-        fn held(&self) -> usize {
-            self.unread.len()
+        /// The stream.
+        pub(crate) fn io(&self) -> &I {
+            &self.io
+        }
+
+        /// The bytes that were read, but made no message yet.
+        pub(crate) fn held(&self) -> usize {
+            self.unread.len() + self.decoder.held()
         }
     }
 

@@ -36,10 +36,15 @@ const REFUSALS: usize = 256;
 /// and the extended CONNECT of RFC 8441, offers permessage-deflate (RFC 7692), and speaks the first [`Subprotocol`](crate::Subprotocol)
 /// of those that a client offers or, where it offers none, payloads alone.
 ///
-/// A peer that does not read costs its place and at most 64 KiB (or one event), the rest of what was being written;
-/// after 30 s in which it took nothing it is closed. While 512 frames or 256 KiB of answers wait for it, what it asks
-/// waits too. A message may have as many bytes as a payload; under a subprotocol three times as many and 8 KiB, for
-/// its envelope and JSON's escapes. An array of JSON frames has at most 10,000, a batch in protobuf 100,000 messages.
+/// A peer that does not read costs its place and at most 208 KiB: 64 KiB of events, 64 KiB of answers and 80 KiB of what it
+/// asks. Each may be more by one that is larger (an event, an answer, a message), and its last publish is done first, of
+/// which a batch takes some hundred bytes a message. While an answer waits for it nothing it says is read, and after 30 s
+/// in which it took nothing it is closed. One that asks without end has its turns among others: some thousand messages, or
+/// one batch.
+///
+/// A message may have as many bytes as a payload; under a subprotocol three times as many and 8 KiB, for its envelope and
+/// JSON's escapes. An array of JSON frames, and a batch in protobuf, has at most
+/// [`MAX_BATCH`](pushpull_http::problem::MAX_BATCH).
 #[derive(Clone)]
 pub struct WsService {
     push: Arc<dyn Push>,

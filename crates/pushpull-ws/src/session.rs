@@ -27,10 +27,11 @@ use tokio::{
 
 use crate::{
     close::{self, Closing},
-    codec::server::{ClientFrame, Id, Said, Shape},
+    codec::server::{ClientFrame, Frames, Id, Said, Shape},
     decoder::{Decoder, Fault, Message, Side},
     frame::{CLOSE, PING},
     handshake::Mode,
+    outbox::Answers,
     pump::Pump,
 };
 use clock::{Clock, Due};
@@ -40,8 +41,13 @@ pub(crate) use command::Shared;
 
 /// Rounds of work before other tasks have their turn.
 const ROUNDS: usize = 16;
-/// Messages read ahead of the one that is being worked on, so that pings behind it are answered.
+/// The work of one poll, in the bytes of what is read and published, each message counted as a value too: some thousand
+/// messages. Behind it other tasks have their turn.
+const TURN: usize = 128 * 1024;
+/// Messages, and bytes of them, read ahead of the command that is being worked on, so that pings behind it are answered.
 const AHEAD: usize = 64;
+const AHEAD_BYTES: usize = 64 * 1024;
+
 /// How a connection begins.
 pub(crate) struct Opening {
     pub(crate) shape: Shape,
@@ -62,6 +68,14 @@ pub(crate) enum Unit {
     None,
 }
 
+/// How a subscription tells its starting place.
+#[derive(Debug)]
+enum FirstWord {
+    Heartbeat,
+    /// By the answer to who asked for it, if one is wanted.
+    Answer(Option<Id>),
+}
+
 /// A connection.
 pub(crate) struct Session<I> {
     pump: Pump<I>,
@@ -74,8 +88,8 @@ pub(crate) struct Session<I> {
     stage: Stage,
     subscription: Option<Subscription>,
     topics: Option<Topics>,
-    /// Who asked for the subscription that has not told its starting place.
-    first_word: Option<Option<Id>>,
+    /// Until the starting place is told.
+    first_word: Option<FirstWord>,
     /// Until it is complete there is no place.
     is_in_snapshot: bool,
     is_gap_last: bool,
@@ -83,11 +97,17 @@ pub(crate) struct Session<I> {
     /// The place of a subscription that is gone.
     left_at: Option<Cursor>,
     conflated: u64,
-    /// Data messages that wait for their turn, and the frames of the one that has it.
+    /// Data messages that wait for their turn, and the bytes of them and of the one that has it.
     ahead: VecDeque<Message>,
     ahead_bytes: usize,
-    frames: VecDeque<ClientFrame>,
+    /// What is left of the message that has its turn.
+    frames: Option<Box<Frames>>,
+    next: Option<Box<ClientFrame>>,
     work: Option<Work>,
+    /// The work that this poll was.
+    spent: usize,
+    /// Whether the peer does not take its answers: then nothing of it is read.
+    is_held: bool,
     /// The peer's last word, which counts once all it said before is done.
     last: Option<Last>,
     _guard: Option<ConnectionGuard>,
@@ -145,15 +165,18 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
             conflated: 0,
             ahead: VecDeque::new(),
             ahead_bytes: 0,
-            frames: VecDeque::new(),
+            frames: None,
+            next: None,
             work: None,
+            spent: 0,
+            is_held: false,
             last: None,
             _guard: guard,
             _permit: permit,
             shared: Arc::new(shared),
         };
         if let Some((subscription, topics, unit)) = subscribed {
-            session.attach(subscription, topics, unit, None);
+            session.attach(subscription, topics, unit, FirstWord::Heartbeat);
         }
         if let Some(closing) = refused {
             session.close(&closing);
@@ -181,6 +204,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
             if self.stage == Stage::Ended {
                 return Poll::Ready(());
             }
+            if self.spent >= TURN {
+                break;
+            }
             if !moved && self.clock.poll_due(cx).is_pending() {
                 return Poll::Pending;
             }
@@ -189,11 +215,11 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         Poll::Pending
     }
 
-    fn attach(&mut self, subscription: Subscription, topics: Topics, unit: Unit, id: Option<Id>) {
+    fn attach(&mut self, subscription: Subscription, topics: Topics, unit: Unit, first_word: FirstWord) {
         self.subscription = Some(subscription);
         self.topics = Some(topics);
         self.is_in_snapshot = unit == Unit::Snapshot;
-        self.first_word = Some(id);
+        self.first_word = Some(first_word);
         self.conflated = 0;
     }
 
@@ -237,9 +263,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         self.stage = Stage::Parting { is_heard, is_shut: false };
         self.clock.part();
         self.subscription = None;
-        self.work = None;
+        (self.work, self.frames, self.next) = (None, None, None);
         self.ahead.clear();
-        self.frames.clear();
     }
 
     fn on_due(&mut self, due: Due) {
@@ -272,7 +297,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        while self.last.is_none() && !self.is_ahead_full() {
+        while self.last.is_none() && !self.is_held && !self.is_ahead_full() && self.spent < TURN {
             match self.pump.poll_message(cx) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(Some(message))) => self.take(message),
@@ -281,17 +306,19 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
             }
             moved = true;
         }
-        if self.pump.was_heard() || self.is_ahead_full() {
+        // Who is not read cannot be heard.
+        if self.pump.was_heard() || self.is_held || self.is_ahead_full() {
             self.clock.heard();
         }
         moved
     }
 
     fn is_ahead_full(&self) -> bool {
-        self.ahead.len() >= AHEAD || self.ahead_bytes > self.shared.gate.limits().payload
+        self.ahead.len() >= AHEAD || self.ahead_bytes > AHEAD_BYTES
     }
 
     fn take(&mut self, message: Message) {
+        self.spent += message.weight();
         match message {
             Message::Ping(payload) => self.pump.send_pong(&payload),
             Message::Pong => {}
@@ -323,6 +350,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         let mut progress = false;
         let written = self.pump.poll_write(cx, &mut progress);
         self.clock.wrote(progress, written.is_ready());
+        self.is_held = written.is_pending() && self.pump.outbox.answers() != Answers::default();
         if matches!(written, Poll::Ready(Err(_))) {
             self.stage = Stage::Ended;
         }
@@ -335,6 +363,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Future for Session<I> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.spent = 0;
         self.poll_rounds(cx)
     }
 }

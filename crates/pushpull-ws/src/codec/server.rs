@@ -1,6 +1,7 @@
 //! The server's side: what client frames ask for, and what server frames say, whatever they are written in.
 
 mod event;
+mod frames;
 mod json;
 mod proto;
 
@@ -11,12 +12,12 @@ use pushpull_http::Format;
 use tungstenite::protocol::frame::coding::OpCode;
 
 use crate::{
-    Subprotocol, decoder,
+    Subprotocol,
     frame::{BINARY, TEXT},
     handshake::Mode,
 };
 
-pub(crate) use event::event_frame;
+pub(crate) use {event::event_frame, frames::Frames};
 
 /// How the frames of one connection look.
 #[derive(Clone, Copy, Debug)]
@@ -70,28 +71,30 @@ pub(crate) enum Unread {
     Kind,
     /// No frame of ours.
     NoFrame,
+    /// More in one message than a batch may have.
+    TooLarge,
 }
 
-/// Reads the frames of a message.
-///
-/// # Errors
-/// If any of them is no frame: then none of them counts.
-pub(crate) fn parse_client_frames(
-    message: &decoder::Message,
-    subprotocol: Subprotocol,
-) -> Result<Vec<ClientFrame>, Unread> {
-    match (subprotocol, message) {
-        (Subprotocol::Json, decoder::Message::Text(text)) => json::parse(text),
-        (Subprotocol::Proto, decoder::Message::Binary(bytes)) => proto::parse(bytes),
-        _ => Err(Unread::Kind),
+impl ClientFrame {
+    /// The bytes it takes, and so the work it makes: by count too, since a message may have none.
+    pub(crate) fn weight(&self) -> usize {
+        let messages = match &self.asked {
+            Asked::Publish(Ok((_, messages))) => &messages[..],
+            _ => &[],
+        };
+        size_of::<Self>() + messages.iter().map(weigh).sum::<usize>()
     }
+}
+
+/// The bytes that a message to be published takes.
+pub(crate) fn weigh(message: &Message) -> usize {
+    size_of::<Message>() + message.payload().len()
 }
 
 /// Checks what a client grants.
 fn credit_of(events: Option<u64>) -> Result<u64, Problem> {
-    events
-        .filter(|events| (1..=u64::from(u32::MAX)).contains(events))
-        .ok_or_else(|| Problem::invalid("events", "it must be a whole number from 1 to 4294967295"))
+    let events = events.filter(|events| *events > 0);
+    events.ok_or_else(|| Problem::invalid("events", "it must be a whole number of at least 1"))
 }
 
 /// What a server says beside events.

@@ -7,28 +7,35 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Session, Stage, command::Done};
-use crate::{codec::server::Asked, decoder::Message, handshake::Mode};
+use super::{Session, Stage, TURN, command::Done};
+use crate::{
+    close::{self, Closing},
+    codec::server::{Asked, ClientFrame, Frames, Unread},
+    decoder::Message,
+    handshake::Mode,
+};
 
-/// Frames, and bytes of them, that may wait to be written before further commands are held back.
-const REPLIES: usize = 512;
-const REPLY_BYTES: usize = 256 * 1024;
+/// Answers, and bytes of them, that are made before they are written.
+const ANSWERS: usize = 512;
+const ANSWER_BYTES: usize = 64 * 1024;
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
-    /// Takes up commands one after another, each when the one before is done.
+    /// Takes up commands one after another, each when the one before is done, until the turn is over.
     pub(super) fn poll_commands(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        while self.stage == Stage::Running {
+        while self.stage == Stage::Running && self.spent < TURN {
             if let Some(work) = &mut self.work {
                 let Poll::Ready(done) = work.as_mut().poll(cx) else { return moved };
                 self.work = None;
                 self.on_done(done);
             } else if self.is_draining {
                 self.leave_for_drain(cx);
-            } else if self.has_replies() || self.must_wait() {
+            } else if self.has_answers() || self.must_wait() {
                 return moved;
-            } else if let Some(frame) = self.frames.pop_front() {
-                self.on_frame(frame);
+            } else if let Some(frame) = self.next.take() {
+                self.begin(*frame);
+            } else if let Some(frames) = self.frames.take() {
+                self.read_frame(frames);
             } else if let Some(message) = self.ahead.pop_front() {
                 self.on_message(message);
             } else if let Some(last) = self.last.take() {
@@ -50,28 +57,67 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         }
     }
 
-    /// Whether so much waits for a peer that does not read that it is not asked for more.
-    fn has_replies(&self) -> bool {
-        self.pump.outbox.len() > REPLIES || self.pump.outbox.bytes() > REPLY_BYTES
+    /// Whether answers wait for a peer that does not read them, or so many were made that they are written first.
+    fn has_answers(&self) -> bool {
+        let answers = self.pump.outbox.answers();
+        self.is_held || answers.count > ANSWERS || answers.bytes > ANSWER_BYTES
     }
 
     /// Whether the next frame's answer would come before the first word of the subscription. A peer that leaves is
     /// told none.
     fn must_wait(&self) -> bool {
-        let is_publish = self.frames.front().is_none_or(|frame| matches!(frame.asked, Asked::Publish(_)));
+        let is_publish = self.next.as_ref().is_none_or(|frame| matches!(frame.asked, Asked::Publish(_)));
         self.first_word.is_some() && self.last.is_none() && !self.is_in_snapshot && !is_publish
     }
 
     fn on_message(&mut self, message: Message) {
         let (Message::Text(payload) | Message::Binary(payload)) = &message else { return };
-        self.ahead_bytes -= payload.len();
+        let size = payload.len();
         if self.ahead.is_empty() {
             self.ahead = VecDeque::new();
         }
         match self.shape.mode {
-            Mode::Raw => self.publish_raw(message),
-            Mode::Framed(subprotocol) => self.on_framed(&message, subprotocol),
+            Mode::Raw => {
+                self.ahead_bytes -= size;
+                self.publish_raw(message);
+            }
+            Mode::Framed(subprotocol) => match Frames::of(message, subprotocol) {
+                Ok(frames) => self.keep(Box::new(frames)),
+                Err(unread) => self.refuse(unread),
+            },
         }
+    }
+
+    /// Reads one more frame. Its message counts as read ahead until all of it is.
+    fn read_frame(&mut self, mut frames: Box<Frames>) {
+        match frames.next(&mut self.spent) {
+            Ok(frame) => {
+                self.next = frame.map(Box::new);
+                self.keep(frames);
+            }
+            Err(unread) => self.refuse(unread),
+        }
+    }
+
+    fn keep(&mut self, frames: Box<Frames>) {
+        if frames.is_done() {
+            self.ahead_bytes -= frames.size();
+        } else {
+            self.frames = Some(frames);
+        }
+    }
+
+    fn begin(&mut self, frame: ClientFrame) {
+        self.spent += frame.weight();
+        self.on_frame(frame);
+    }
+
+    fn refuse(&mut self, unread: Unread) {
+        self.close(&match unread {
+            Unread::Kind => Closing::new(close::UNSUPPORTED, "unsupported-media-type"),
+            Unread::NoFrame => Closing::new(close::BAD_REQUEST, "bad-request"),
+            Unread::TooLarge => Closing::new(close::TOO_BIG, "too-large"),
+        });
     }
 
     fn on_done(&mut self, done: Done) {

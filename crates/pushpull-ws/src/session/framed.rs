@@ -3,12 +3,10 @@
 use pushpull_core::{Cursor, ErrorKind, Outcome, Problem, Start, StartAt, Subscribe, Topics};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Session, Unit, command::Done};
+use super::{FirstWord, Session, Unit, command::Done};
 use crate::{
-    Subprotocol,
-    close::{self, Closing},
-    codec::server::{self as codec, Asked, ClientFrame, Id, Said, Unread},
-    decoder::Message,
+    close::Closing,
+    codec::server::{self as codec, Asked, ClientFrame, Id, Said},
     handshake::Mode,
 };
 
@@ -23,14 +21,6 @@ impl Unit {
 }
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
-    pub(super) fn on_framed(&mut self, message: &Message, subprotocol: Subprotocol) {
-        match codec::parse_client_frames(message, subprotocol) {
-            Ok(frames) => self.frames = frames.into(),
-            Err(Unread::Kind) => self.close(&Closing::new(close::UNSUPPORTED, "unsupported-media-type")),
-            Err(Unread::NoFrame) => self.close(&Closing::new(close::BAD_REQUEST, "bad-request")),
-        }
-    }
-
     pub(super) fn on_frame(&mut self, ClientFrame { id, asked }: ClientFrame) {
         match asked {
             Asked::Subscribe { wanted: Ok(wanted), option } => self.on_subscribe(id, *wanted, option),
@@ -102,10 +92,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
             Done::Subscribed { id, request, result: Ok(subscription) } => {
                 let unit = Unit::of(&request);
                 if unit == Unit::Snapshot {
-                    self.attach(subscription, request.topics, unit, None);
+                    self.attach(subscription, request.topics, unit, FirstWord::Heartbeat);
                     self.tell_ok(id);
                 } else {
-                    self.attach(subscription, request.topics, unit, id);
+                    self.attach(subscription, request.topics, unit, FirstWord::Answer(id));
                 }
             }
             Done::Allowed { id, topics, result: Ok(()) } => {
@@ -121,7 +111,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
             }
             Done::Published { id, result: Ok(published) } => {
                 if let Some(id) = id {
-                    self.say(&Said::Published { id: &id, published: &published });
+                    self.answer(&Said::Published { id: &id, published: &published });
                 }
             }
             Done::Published { id, result: Err(error) } => {
@@ -133,7 +123,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
     /// Tells what is wrong with a frame. Who asks and is no longer known is told by closing.
     fn tell_error(&mut self, id: Option<&Id>, problem: &Problem, outcome: Option<Outcome>) {
         self.shared.gate.metrics().rejected(problem.into());
-        self.say(&Said::Error { id, problem, outcome });
+        self.answer(&Said::Error { id, problem, outcome });
         if problem.kind() == ErrorKind::Unauthenticated {
             let place = self.place();
             self.close(&Closing::over(problem.kind()).resuming(None, place));
@@ -142,17 +132,19 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
 
     fn tell_ok(&mut self, id: Option<Id>) {
         if let Some(id) = id {
-            self.say(&Said::Ok { id: &id, place: self.place() });
+            self.answer(&Said::Ok { id: &id, place: self.place() });
         }
     }
 
-    /// Tells the starting place, and each that the source tells later.
+    /// Tells the starting place, and each that the source tells later. A subscribe without an id is not answered.
     pub(super) fn tell_place(&mut self, place: Cursor) {
-        let asked = self.first_word.take().flatten();
         let place = Some(place);
-        match asked {
-            Some(id) => self.say(&Said::Ok { id: &id, place }),
-            None => self.say(&Said::Heartbeat { place, conflated: self.conflated }),
+        match self.first_word.take() {
+            Some(FirstWord::Answer(Some(id))) => self.answer(&Said::Ok { id: &id, place }),
+            Some(FirstWord::Answer(None)) => {}
+            Some(FirstWord::Heartbeat) | None => {
+                self.say(&Said::Heartbeat { place, conflated: self.conflated });
+            }
         }
     }
 
@@ -166,5 +158,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         let Mode::Framed(subprotocol) = self.shape.mode else { return };
         let (opcode, payload) = codec::write(said, subprotocol);
         self.pump.send(opcode, &payload);
+    }
+
+    /// Says what a command came to.
+    fn answer(&mut self, said: &Said<'_>) {
+        let Mode::Framed(subprotocol) = self.shape.mode else { return };
+        let (opcode, payload) = codec::write(said, subprotocol);
+        self.pump.answer(opcode, &payload);
     }
 }

@@ -4,7 +4,7 @@ use pushpull_core::{Message as Published, Problem, Retry};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Session, command::Done};
-use crate::{close::Closing, decoder::Message};
+use crate::{close::Closing, codec::server::weigh, decoder::Message};
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
     pub(super) fn publish_raw(&mut self, message: Message) {
@@ -15,6 +15,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         };
         // A raw connection is let in with one exact topic only.
         if let Some(topic) = self.topics.as_ref().and_then(|topics| topics.single()) {
+            self.spent += weigh(&message);
             self.work = Some(self.shared.publish(None, topic, vec![message]));
         }
     }

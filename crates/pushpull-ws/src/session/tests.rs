@@ -14,6 +14,8 @@ use crate::{
     frame::{self, TEXT},
 };
 
+mod turns;
+
 const KEY: Option<[u8; 4]> = Some([1, 2, 3, 4]);
 
 /// A session's peer, over a pipe that holds so many bytes.
@@ -27,13 +29,18 @@ struct Peer {
 async fn connect(broker: &Broker, gate: &Gate, cx: Call, pipe: usize, asked: Subscribe) -> Peer {
     let (io, theirs) = duplex(pipe);
     let subscription = broker.consume(asked.clone()).await.unwrap();
-    let push = Arc::new(broker.clone());
-    let shared = Shared { push: push.clone(), producer: Some(push), gate: gate.clone(), cx };
-    let shape = Shape { mode: Mode::Framed(Subprotocol::Json), format: Format::Json, deflate: false };
     let subscribed = Some((subscription, asked.topics.clone(), Unit::of(&asked)));
-    let opening = Opening { shape, shared, guard: None, permit: None, subscribed, refused: None };
+    let mode = Mode::Framed(Subprotocol::Json);
+    let opening = Opening { subscribed, ..opening(broker, gate, cx, mode) };
     let served = tokio::spawn(Session::new(theirs, b"", opening));
     Peer { io, decoder: Decoder::new(Side::Client, 1 << 20), read: Vec::new(), served }
+}
+
+fn opening(broker: &Broker, gate: &Gate, cx: Call, mode: Mode) -> Opening {
+    let push = Arc::new(broker.clone());
+    let shared = Shared { push: push.clone(), producer: Some(push), gate: gate.clone(), cx };
+    let shape = Shape { mode, format: Format::Json, deflate: false };
+    Opening { shape, shared, guard: None, permit: None, subscribed: None, refused: None }
 }
 
 fn asks() -> Subscribe {

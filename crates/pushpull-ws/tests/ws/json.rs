@@ -192,6 +192,9 @@ async fn what_is_no_frame_closes_with_4400() {
         assert_eq!(peer.closed().await, (4400, "bad-request".to_owned()), "{said}");
     }
     let mut peer = Peer::json(&server, "").await;
+    peer.say(&format!("[{}]", vec![r#"{"publish":{"topic":"a","data":1}}"#; 10_001].join(","))).await;
+    assert_eq!(peer.closed().await, (1009, "too-large".to_owned()));
+    let mut peer = Peer::json(&server, "").await;
     peer.send(BINARY, "{}").await;
     assert_eq!(peer.closed().await.0, 1003);
     assert_eq!(broker.place().seq(), 0, "of a bad array nothing counts");
@@ -228,6 +231,14 @@ async fn a_window_holds_events_back_and_heartbeats_run_on() {
         told.extend(value.get("data").cloned());
     }
     assert_eq!((told, has_ok), (vec![json!("3"), json!("4")], true));
+    peer.say(r#"{"credit":{"id":10,"events":18446744073709551616}}"#).await;
+    peer.say(r#"{"credit":{"id":11,"events":18446744073709551615}}"#).await;
+    let mut answers = Vec::new();
+    while answers.len() < 2 {
+        let value = peer.value().await;
+        answers.extend(value.get("error").or(value.get("ok")).map(|answer| answer.get("parameter").cloned()));
+    }
+    assert_eq!(answers, [Some(json!("events")), None], "a credit may be of any number of 64 bits");
 }
 
 #[tokio::test]

@@ -200,6 +200,28 @@ async fn a_window_holds_events_back_and_heartbeats_run_on() {
     assert_eq!(by_frame.said().await, ok(&broker, 1, 0));
     assert_eq!(by_frame.event().await.payload, "1");
     assert_eq!(by_frame.said().await, beat(&broker, 1), "and no second event");
+    by_frame.tell(Ask::Credit(Credit { id: Some(2), events: 1 << 32 })).await;
+    loop {
+        match by_frame.said().await {
+            Said::Heartbeat(_) => {}
+            said => break assert_eq!(said, ok(&broker, 2, 1), "a credit may be of any number"),
+        }
+    }
+    assert_eq!(by_frame.event().await.payload, "2");
+}
+
+#[tokio::test]
+async fn a_subscribe_is_answered_by_ok_and_without_an_id_by_nothing() {
+    let broker = Broker::memory();
+    publish(&broker, "a", &["1"]).await;
+    let server = Server::start(&broker, Gate::open()).await;
+    let mut peer = Peer::proto(&server, "").await;
+    peer.subscribe(1, &["a"], Start::Earliest).await;
+    assert_eq!(peer.said().await, ok(&broker, 1, 0));
+    assert_eq!(peer.event().await.payload, "1", "no heartbeat is between them");
+    let mut peer = Peer::proto(&server, "").await;
+    peer.tell(Ask::Subscribe(SubscribeRequest { id: None, ..subscribing(0, &["a"], Start::Earliest) })).await;
+    assert_eq!(peer.event().await.payload, "1", "the first word");
 }
 
 #[tokio::test]

@@ -6,15 +6,12 @@ use pushpull_core::{Cursor, Message, Outcome, Problem, Topic, Topics};
 use pushpull_http::{
     Endpoint, Query,
     json::{gap_json, parse_payload},
-    problem::{problem_json, publish_status, status},
+    problem::{problem_json, status_of},
 };
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 
 use super::{Asked, ClientFrame, Id, Said, Unread, credit_of};
-
-/// Most frames in one array: as objects the smallest take thirty times their text.
-const MAX_FRAMES: usize = 10_000;
 
 /// Members of `subscribe` that are parameters of a query. Whether each belongs there, the query says.
 const PARAMETERS: [&str; 13] = [
@@ -35,19 +32,12 @@ const PARAMETERS: [&str; 13] = [
 
 type Parsed<T> = Result<T, Unread>;
 
-/// Reads one object, or an array of them.
+/// Reads one object.
 ///
 /// # Errors
-/// If any of them is no frame, or there are more than [`MAX_FRAMES`]: then none of them counts.
-pub(super) fn parse(text: &[u8]) -> Parsed<Vec<ClientFrame>> {
-    if text.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'[') {
-        return Ok(vec![parse_client_frame(&serde_json::from_slice(text).map_err(|_| Unread::NoFrame)?)?]);
-    }
-    let frames: Vec<&RawValue> = serde_json::from_slice(text).map_err(|_| Unread::NoFrame)?;
-    if frames.len() > MAX_FRAMES {
-        return Err(Unread::NoFrame);
-    }
-    frames.into_iter().map(|frame| parse_client_frame(&members(frame)?)).collect()
+/// If it is no frame.
+pub(super) fn parse(text: &[u8]) -> Parsed<ClientFrame> {
+    parse_client_frame(&serde_json::from_slice(text).map_err(|_| Unread::NoFrame)?)
 }
 
 /// An object whose members are not looked into.
@@ -220,8 +210,7 @@ pub(super) fn write(said: &Said<'_>) -> String {
 }
 
 fn error(id: Option<&Id>, problem: &Problem, outcome: Option<Outcome>) -> String {
-    let status = if outcome.is_some() { publish_status(problem) } else { status(problem) };
-    let members = problem_json(status, problem, outcome);
+    let members = problem_json(status_of(problem, outcome), problem, outcome);
     match id {
         Some(id) => format!(r#"{{"error":{{"id":{id},{}}}"#, &members[1..]),
         None => format!(r#"{{"error":{members}}}"#),
@@ -234,17 +223,5 @@ struct Behind(Option<Cursor>);
 impl fmt::Display for Behind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.map_or(Ok(()), |place| write!(f, r#","cursor":"{place}""#))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_array_has_no_more_frames_than_are_held() {
-        let array = |count: usize| format!("[{}]", vec![r#"{"credit":{}}"#; count].join(","));
-        assert_eq!(parse(array(MAX_FRAMES).as_bytes()).map(|frames| frames.len()).ok(), Some(10_000));
-        assert_eq!(parse(array(MAX_FRAMES + 1).as_bytes()).err(), Some(Unread::NoFrame));
     }
 }

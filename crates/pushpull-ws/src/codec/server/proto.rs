@@ -2,16 +2,19 @@
 
 use bytes::Bytes;
 use prost::Message;
+use pushpull_core::{ErrorKind, Problem};
 use pushpull_http::proto::{
     self, client_frame_in, messages_of, option_given, subscribe_of, topics_of, v1::client_frame::Frame,
 };
 
 use super::{Asked, ClientFrame, Id, Said, Unread, credit_of};
 
-/// Reads one frame. Fields that this version does not know say nothing; a frame of which it knows none is no frame,
-/// nor is one with more than 100,000 messages.
-pub(super) fn parse(message: &Bytes) -> Result<Vec<ClientFrame>, Unread> {
-    let frame = client_frame_in(message.clone()).map_err(|_| Unread::NoFrame)?;
+/// Reads one frame. Fields that this version does not know say nothing; a frame of which it knows none is no frame.
+///
+/// # Errors
+/// If it is none, or has many more messages than a batch may have.
+pub(super) fn parse(message: &Bytes) -> Result<ClientFrame, Unread> {
+    let frame = client_frame_in(message.clone()).map_err(|problem| unread(&problem))?;
     let (id, asked) = match frame.frame.ok_or(Unread::NoFrame)? {
         Frame::Subscribe(asked) => {
             let option = option_given(&asked).map(str::to_owned);
@@ -21,7 +24,14 @@ pub(super) fn parse(message: &Bytes) -> Result<Vec<ClientFrame>, Unread> {
         Frame::Publish(asked) => (asked.id, Asked::Publish(messages_of(asked))),
         Frame::Credit(asked) => (asked.id, Asked::Credit(credit_of(Some(asked.events)))),
     };
-    Ok(vec![ClientFrame { id: id.map(Id::Proto), asked }])
+    Ok(ClientFrame { id: id.map(Id::Proto), asked })
+}
+
+fn unread(problem: &Problem) -> Unread {
+    match problem.kind() {
+        ErrorKind::TooLarge => Unread::TooLarge,
+        _ => Unread::NoFrame,
+    }
 }
 
 /// The frame that says it.

@@ -132,12 +132,8 @@ async fn what_is_no_frame_closes_with_4400_and_text_with_1003() {
     let server_only =
         ServerFrame { frame: Some(Said::Goaway(Goaway::default())), padding: Default::default() }
             .encode_to_vec();
-    let messages = vec![v1::Message::default(); 100_101];
-    let flood = PublishRequest { messages, ..PublishRequest::default() };
-    let flood = ClientFrame { frame: Some(Ask::Publish(flood)) }.encode_to_vec();
     for (what, bytes) in [
         ("nothing", &b""[..]),
-        ("a flood of empty messages", &flood),
         ("garbage", b"\xff\xff\xff\xff"),
         ("a cut frame", &whole[..whole.len() - 3]),
         ("a frame of the server's alone", &server_only),
@@ -152,6 +148,29 @@ async fn what_is_no_frame_closes_with_4400_and_text_with_1003() {
     peer.say(r#"{"publish":{"topic":"a","data":1}}"#).await;
     assert_eq!(peer.closed().await, (1003, "unsupported-media-type".to_owned()));
     assert_eq!(broker.place().seq(), 0);
+}
+
+#[tokio::test]
+async fn a_batch_of_too_many_messages_is_too_large_and_a_flood_of_them_is_not_read() {
+    let broker = Broker::memory();
+    let server = Server::start(&broker, Gate::open()).await;
+    let mut peer = Peer::proto(&server, "").await;
+    let batch = |count| {
+        let messages = vec![v1::Message::default(); count];
+        let topic = "a".to_owned();
+        Ask::Publish(PublishRequest { id: Some(1), topic, messages, ..PublishRequest::default() })
+    };
+    peer.tell(batch(10_001)).await;
+    let error = peer.error().await;
+    assert_eq!((error.id, error.status, &*error.parameter), (Some(1), 413, "messages"));
+    assert!(error.r#type.ends_with("/too-large"), "{error:?}");
+    assert_eq!(broker.place().seq(), 0);
+    peer.tell(batch(10_000)).await;
+    let Said::Published(published) = peer.said().await else { panic!("not published") };
+    assert_eq!((published.count, broker.place().seq()), (10_000, 10_000));
+    peer.tell(batch(10_101)).await;
+    assert_eq!(peer.closed().await, (1009, "too-large".to_owned()));
+    assert_eq!(broker.place().seq(), 10_000);
 }
 
 #[tokio::test]
@@ -174,4 +193,3 @@ async fn a_message_over_the_limit_closes_with_1009() {
     peer.send(BINARY, vec![0; 3 * 1000 + 8192 + 1]).await;
     assert_eq!(peer.close_frame().await.0, 1009);
 }
-
