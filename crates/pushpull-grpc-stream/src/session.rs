@@ -29,6 +29,10 @@ use crate::{
 };
 use commands::Work;
 
+/// The work of one turn, in the bytes of what is asked, each message counted as a value too: some thousand messages, or
+/// one batch. Behind it other tasks have their turn.
+const TURN: usize = 128 * 1024;
+
 /// What a stream works with.
 pub(crate) struct Shared {
     pub(crate) push: Arc<dyn Push>,
@@ -69,6 +73,8 @@ pub(crate) struct Session {
     end: Pin<Box<dyn Future<Output = End> + Send>>,
     is_draining: bool,
     is_attached: bool,
+    /// The work of this turn.
+    spent: usize,
     stage: Stage,
     _guard: Option<ConnectionGuard>,
 }
@@ -118,6 +124,7 @@ impl Session {
             end,
             is_draining: false,
             is_attached: matches!(opening, Opening::Attach(_)),
+            spent: 0,
             stage: Stage::Running,
             _guard: guard,
         };
@@ -137,6 +144,10 @@ impl Session {
                 Stage::Running => self.stage = Stage::Running,
                 Stage::Parting(status) => return Poll::Ready(Some(Frame::trailers(trailers(&status)))),
                 Stage::Ended => return Poll::Ready(None),
+            }
+            if self.spent >= TURN {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             self.poll_end(cx);
             let moved = self.poll_commands(cx) | self.poll_deliveries(cx);
@@ -237,7 +248,12 @@ impl http_body::Body for Session {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.poll_next(cx).map(|frame| frame.map(Ok))
+        let polled = self.poll_next(cx).map(|frame| frame.map(Ok));
+        // What is given is written in the same turn.
+        if polled.is_pending() {
+            self.spent = 0;
+        }
+        polled
     }
 }
 
@@ -246,3 +262,6 @@ impl fmt::Debug for Session {
         f.debug_struct("Session").field("stage", &self.stage).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,7 +134,7 @@ pub(crate) fn too_late() -> Problem {
 }
 
 /// The messages of a request, of at most `limit` bytes each.
-pub(super) fn streaming<Q: prost::Message + Default + 'static>(
+pub(crate) fn streaming<Q: prost::Message + Default + 'static>(
     body: Incoming,
     limit: usize,
     counted: Counted,

@@ -11,10 +11,10 @@ use futures_core::Stream;
 use pushpull_core::{ErrorKind, Outcome, Problem, PublishError, Published, Subscribe, Subscription, Topics};
 use pushpull_http::{Rejection, proto};
 
-use super::{Session, Shared, Stage};
+use super::{Session, Shared, Stage, TURN};
 use crate::{
     codec,
-    proto::{ClientFrame, Credit, PublishRequest, SubscribeRequest, client_frame},
+    proto::{ClientFrame, Credit, Message, PublishRequest, SubscribeRequest, client_frame},
     server::call::unread,
     status,
 };
@@ -67,10 +67,10 @@ impl Shared {
 }
 
 impl Session {
-    /// Takes up frames one after another.
+    /// Takes up frames one after another, until the turn is over.
     pub(super) fn poll_commands(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        while matches!(self.stage, Stage::Running) {
+        while matches!(self.stage, Stage::Running) && self.spent < TURN {
             if let Some(work) = &mut self.work {
                 let Poll::Ready(done) = work.as_mut().poll(cx) else { return moved };
                 self.work = None;
@@ -127,6 +127,7 @@ impl Session {
 
     fn on_frame(&mut self, frame: ClientFrame) {
         use client_frame::Frame as F;
+        self.spent += weight(&frame);
         match frame.frame {
             Some(F::Subscribe(asked)) => self.on_subscribe(&asked),
             Some(F::Unsubscribe(asked)) => match codec::topics_of(&asked.topics) {
@@ -234,4 +235,13 @@ impl Session {
         self.shared.gate.metrics().rejected(Rejection::from(problem));
         self.flush.say(&proto::error(id, problem, outcome));
     }
+}
+
+/// The bytes that a frame takes, and so the work it makes: by count too, since a message may have none.
+fn weight(frame: &ClientFrame) -> usize {
+    let messages = match &frame.frame {
+        Some(client_frame::Frame::Publish(asked)) => asked.messages.len(),
+        _ => 0,
+    };
+    size_of::<ClientFrame>() + messages * size_of::<Message>() + prost::Message::encoded_len(frame)
 }

@@ -84,10 +84,11 @@ impl Session {
             Delivery::Gap(gap) => self.flush.push(codec::gap_frame(gap)),
             Delivery::Place(place) => {
                 self.is_in_snapshot = false;
+                self.flush.say(&proto::heartbeat(Some(*place), self.conflated));
+                // The starting place comes first (wire contract, section 5), and then the answer to who asked.
                 if let Some(id) = self.first_word.take().flatten() {
                     self.flush.say(&proto::ok(Some(id), Some(*place)));
                 }
-                self.flush.say(&proto::heartbeat(Some(*place), self.conflated));
             }
             Delivery::Link(Link::Ended { retry, cursor }) => {
                 let place = cursor.or_else(|| self.place());
