@@ -17,9 +17,12 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// A [`Push`] that is passed on to other consumers: what a server half is given over a client half.
 ///
-/// A source that reconnects in the middle of a snapshot takes another one. A consumer behind it would see half of the
+/// A source that connects anew in the middle of a snapshot takes another one. A consumer behind it would see half of the
 /// first and then the second as one, so here its subscription ends at the break ([`Link::Ended`] with a delay and
-/// without a place), and when it comes back it asks for a snapshot of its own. All else passes as it is.
+/// without a place), and when it comes back it asks for a snapshot of its own.
+///
+/// Other topics, asked for before a snapshot is complete, are asked for right behind it, from its place on. If the source
+/// does not deliver them, the subscription ends there, with a delay and at that place. All else passes as it is.
 #[derive(Clone, Debug)]
 pub struct Whole<P>(P);
 
@@ -41,7 +44,7 @@ impl<P: Push> Push for Whole<P> {
         // The rate is kept by the subscription within; the credit is counted by both alike.
         let mut outer = request;
         outer.rate = None;
-        Ok(Subscription::new(Unit { subscription, stage: Stage::Before }, &outer))
+        Ok(Subscription::new(Unit { subscription, stage: Stage::Before, targets: None }, &outer))
     }
 }
 
@@ -58,6 +61,8 @@ enum Stage {
 struct Unit {
     subscription: Subscription,
     stage: Stage,
+    /// The topics to be asked for once it is complete.
+    targets: Option<Topics>,
 }
 
 impl Unit {
@@ -65,11 +70,45 @@ impl Unit {
     fn look(&mut self, out: &mut Batch, before: usize) {
         let break_at = (before..out.deliveries.len()).find(|at| self.is_break(&out.deliveries[*at]));
         if let Some(at) = break_at {
-            self.stage = Stage::Broken;
             out.deliveries.truncate(at);
-            out.deliveries.push(Delivery::Link(Link::Ended { retry: Some(RETRY), cursor: None }));
-            out.more = false;
+            self.break_off(out, None);
         }
+    }
+
+    fn break_off(&mut self, out: &mut Batch, cursor: Option<Cursor>) {
+        self.stage = Stage::Broken;
+        out.deliveries.push(Delivery::Link(Link::Ended { retry: Some(RETRY), cursor }));
+        out.more = false;
+    }
+
+    /// Asks for other topics as soon as there is a place to do so from.
+    fn aim(&mut self, out: &mut Batch) {
+        if self.stage == Stage::Complete
+            && let Some(topics) = self.targets.take()
+        {
+            let place = self.subscription.place();
+            if self.subscription.retarget(topics).is_err() {
+                self.break_off(out, place);
+            }
+        }
+    }
+
+    /// Polls the source; with topics to ask for by steps so small that the snapshot's place is the last of one, and no
+    /// event of the topics before stands behind it.
+    fn poll_source(
+        &mut self,
+        cx: &mut task::Context<'_>,
+        bounds: Bounds,
+        out: &mut Batch,
+    ) -> Poll<Option<Result<(), ConsumeError>>> {
+        if self.targets.is_none() {
+            return self.subscription.poll_batch(cx, bounds, out);
+        }
+        let polled = self.subscription.poll_batch(cx, Bounds::new(0, bounds.bytes), out);
+        if polled.is_ready() {
+            return polled;
+        }
+        self.subscription.poll_batch(cx, bounds.at_most(1), out)
     }
 
     fn is_break(&mut self, delivery: &Delivery) -> bool {
@@ -79,7 +118,7 @@ impl Unit {
             }
             (Stage::Before, Delivery::Gap(_)) => self.stage = Stage::Within,
             (Stage::Before | Stage::Within, Delivery::Place(_)) => self.stage = Stage::Complete,
-            (Stage::Within, Delivery::Link(Link::Reconnecting { .. })) => return true,
+            (Stage::Within, Delivery::Link(Link::Reconnecting { .. } | Link::Connecting)) => return true,
             _ => {}
         }
         false
@@ -98,8 +137,9 @@ impl Feed for Unit {
             return Poll::Ready(None);
         }
         let before = out.deliveries.len();
-        let polled = self.subscription.poll_batch(cx, bounds, out);
+        let polled = self.poll_source(cx, bounds, out);
         self.look(out, before);
+        self.aim(out);
         match self.stage {
             // What ended the source, if anything did, is no concern of who comes back anyway.
             Stage::Broken => Poll::Ready(Some(Ok(()))),
@@ -112,7 +152,12 @@ impl Feed for Unit {
     }
 
     fn retarget(&mut self, topics: Topics) -> Result<(), SubscribeError> {
-        self.subscription.retarget(topics)
+        match self.stage {
+            Stage::Before | Stage::Within => self.targets = Some(topics),
+            Stage::Complete => return self.subscription.retarget(topics),
+            Stage::Broken => {}
+        }
+        Ok(())
     }
 
     fn grant(&mut self, events: u64) {
@@ -171,6 +216,103 @@ mod tests {
         }
         let lossy = vec![gap(0, 3, 0, crate::GapReason::Evicted), broken(), place(2)];
         assert_eq!(told(Start::Snapshot, lossy).await, ["evicted 0..3 @0", "ended", "none"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_made_anew_within_it_is_a_break() {
+        let connecting = || Delivery::Link(Link::Connecting);
+        let torn = vec![snapshot(1), connecting(), snapshot(1), snapshot(2), place(2)];
+        assert_eq!(told(Start::Snapshot, torn).await, ["snapshot 1", "ended", "none"]);
+        let whole = vec![connecting(), snapshot(1), place(2), connecting(), event(3)];
+        let expected = ["connecting", "snapshot 1", "place 2", "connecting", "a 3", "none"];
+        assert_eq!(told(Start::Snapshot, whole).await, expected);
+    }
+
+    fn target() -> Topics {
+        Topics::from(crate::Pattern::new("b").unwrap())
+    }
+
+    async fn begin(feed: FakeFeed) -> Subscription {
+        let whole = Whole::new(Source(Mutex::new(Some(feed))));
+        whole.consume(Subscribe::to("a").unwrap().from(Start::Snapshot)).await.unwrap()
+    }
+
+    /// As the adapters do: by batches.
+    async fn polled(unit: &mut Subscription) -> Vec<String> {
+        let mut out = Batch::default();
+        let polled = std::future::poll_fn(|cx| unit.poll_batch(cx, Bounds::default(), &mut out));
+        let _ = tokio::time::timeout(RETRY, polled).await;
+        out.deliveries.iter().map(crate::testing::shown).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_topics_are_asked_for_right_behind_it() {
+        let rest = vec![snapshot(2), snapshot(4), place(4), event(5)];
+        let feed = FakeFeed::new([Turn::Give(vec![snapshot(1)]), Turn::Give(rest)]);
+        let targets = feed.targets.clone();
+        let mut unit = begin(feed).await;
+        assert_eq!(polled(&mut unit).await, ["snapshot 1"]);
+        unit.retarget(target()).unwrap();
+        assert_eq!(polled(&mut unit).await, ["snapshot 2"]);
+        assert_eq!(targets.lock().unwrap().len(), 0, "the snapshot goes on");
+        assert_eq!(polled(&mut unit).await, ["snapshot 4", "place 4"]);
+        assert_eq!(
+            (&targets.lock().unwrap()[..], unit.place()),
+            (&[target()][..], Some(crate::testing::at(4)))
+        );
+        assert_eq!(polled(&mut unit).await, ["a 5"]);
+        unit.retarget(target()).unwrap();
+        assert_eq!(targets.lock().unwrap().len(), 2, "and at once when it is complete");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn topics_that_the_source_does_not_deliver_are_the_end_behind_it() {
+        let feed = FakeFeed::new([Turn::Give(vec![snapshot(1)]), Turn::Give(vec![snapshot(2), place(2)])]);
+        let mut unit = begin(FakeFeed { is_fixed: true, ..feed }).await;
+        assert_eq!(polled(&mut unit).await, ["snapshot 1"]);
+        unit.retarget(target()).unwrap();
+        assert_eq!(polled(&mut unit).await, ["snapshot 2", "place 2", "ended"]);
+        assert_eq!(polled(&mut unit).await, [""; 0]);
+    }
+
+    /// Connects to one feed after the other.
+    struct Feeds(Mutex<std::collections::VecDeque<FakeFeed>>);
+
+    impl crate::Dial for Feeds {
+        fn dial(&self, _: Subscribe) -> crate::Dialing {
+            let feed = self.0.lock().unwrap().pop_front().unwrap();
+            Box::pin(async move { Ok(Box::new(feed) as Box<dyn Feed>) })
+        }
+
+        fn transport(&self) -> Option<&'static str> {
+            None
+        }
+    }
+
+    #[async_trait]
+    impl Push for Feeds {
+        async fn subscribe(&self, _: &Context, request: Subscribe) -> Result<Subscription, SubscribeError> {
+            let feeds = Self(Mutex::new(std::mem::take(&mut self.0.lock().unwrap())));
+            crate::Reconnecting::start(feeds, request, crate::Backoff::default()).await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn over_a_connection_whose_topics_are_fixed_it_stays_whole() {
+        let pieces = [Turn::Give(vec![snapshot(1)]), Turn::Give(vec![snapshot(2), place(2), event(3)])];
+        let first = FakeFeed { is_fixed: true, ..FakeFeed::new(pieces) };
+        let second = FakeFeed::new([Turn::Give(vec![place(2), event(3)])]);
+        let whole = Whole::new(Feeds(Mutex::new([first, second].into())));
+        let mut unit = whole.consume(Subscribe::to("a").unwrap().from(Start::Snapshot)).await.unwrap();
+        let mut told = polled(&mut unit).await;
+        told.extend(polled(&mut unit).await);
+        unit.retarget(target()).unwrap();
+        for _ in 0..5 {
+            told.extend(polled(&mut unit).await);
+        }
+        let (within, behind) = told.split_at(4);
+        assert_eq!(within, ["connected", "snapshot 1", "snapshot 2", "place 2"]);
+        assert_eq!(behind, ["connecting", "connected", "place 2", "a 3"]);
     }
 
     #[tokio::test(start_paused = true)]
