@@ -20,6 +20,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The silence after which an answer counts as complete, by default: 50 ms.
 const SETTLE: Duration = Duration::from_millis(50);
 
+/// How long a snapshot may take in all: 60 s.
+const WHOLE: Duration = Duration::from_secs(60);
+
+/// The largest snapshot, by default: 64 MiB.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
+
 /// A [`Pull`] over any [`Push`]: each question is a short subscription of its own, from the place asked for.
 ///
 /// # Contract
@@ -40,19 +46,26 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// source's newest place, which is then the answer's. So a poller of a quiet topic does not stay at an old place. One of a
 /// pattern does, until an event comes or the wait is longer than the source's heartbeat.
 ///
+/// A snapshot comes whole or not at all: at most 1,000,000 events and 64 MiB ([`Fetching::with_max_answer`]), within 60 s,
+/// each event within 10 s of the one before.
+///
+/// The context's deadline holds for all of it: what was gathered until then is the answer, but for a snapshot.
+///
 /// # Errors
 /// What the source refuses; [`ErrorKind::Unavailable`] if it cannot be reached, or breaks off in the middle of a
-/// snapshot; [`ErrorKind::Timeout`] if its first word takes longer than 10 s or the context's deadline.
+/// snapshot or falls silent there; [`ErrorKind::TooLarge`] if a snapshot is beyond its bounds; [`ErrorKind::Timeout`] if
+/// the first word takes longer than 10 s, a snapshot longer than 60 s, or either longer than the context's deadline.
 #[derive(Clone)]
 pub struct Fetching {
     push: Arc<dyn Push>,
     settle: Duration,
+    max_answer: usize,
 }
 
 impl Fetching {
     /// Asks `push`.
     pub fn over(push: impl Push) -> Self {
-        Self { push: Arc::new(push), settle: SETTLE }
+        Self { push: Arc::new(push), settle: SETTLE, max_answer: MAX_ANSWER }
     }
 
     /// Sets the silence after which an answer is complete. Default: 50 ms. Shorter than the way to the source and back
@@ -60,6 +73,13 @@ impl Fetching {
     #[must_use]
     pub fn with_settle(mut self, settle: Duration) -> Self {
         self.settle = settle;
+        self
+    }
+
+    /// Sets the largest snapshot, in bytes: payloads, and what an event takes beside. Default: 64 MiB.
+    #[must_use]
+    pub fn with_max_answer(mut self, bytes: usize) -> Self {
+        self.max_answer = bytes;
         self
     }
 
@@ -77,12 +97,17 @@ impl Fetching {
     }
 
     /// The newest place, if none of the topics asked for has an event behind `asked` up to there.
-    async fn newest(&self, cx: &Context, request: &Fetch, asked: Cursor, until: Instant) -> Option<Cursor> {
+    async fn newest(&self, cx: &Context, request: &Fetch, asked: Cursor) -> Option<Cursor> {
+        let until = within(cx, PATIENCE);
+        if until <= Instant::now() {
+            return None;
+        }
         let last = Subscribe::new(request.topics.clone()).from(Start::Last);
         let subscription = self.subscribe(cx, last, until).await.ok()?;
-        let mut answer = Answer::new(subscription, &Fetch::new(request.topics.clone()).from(Start::Last));
+        let question = Fetch::new(request.topics.clone()).from(Start::Last);
+        let mut answer = Answer::new(subscription, &question, self.max_answer);
         answer.first_word(until).await.ok()?;
-        answer.gather(self.settle, Instant::now()).await.ok()?;
+        answer.gather(self.settle, until, Some(until)).await.ok()?;
         let is_before = |delivery: &Delivery| match delivery {
             Delivery::Event(event) => {
                 event.cursor().epoch() == asked.epoch() && event.cursor().seq() <= asked.seq()
@@ -97,6 +122,12 @@ impl Fetching {
     }
 }
 
+/// `time` from now, but no later than the deadline of `cx`.
+fn within(cx: &Context, time: Duration) -> Instant {
+    let own = Instant::now() + time;
+    cx.deadline.map_or(own, |deadline| deadline.min(own))
+}
+
 fn late() -> Problem {
     Problem::new(ErrorKind::Timeout, "the source did not answer in time")
 }
@@ -104,24 +135,23 @@ fn late() -> Problem {
 #[async_trait]
 impl Pull for Fetching {
     async fn fetch(&self, cx: &Context, request: Fetch) -> Result<Batch, FetchError> {
-        let own = Instant::now() + PATIENCE;
-        let until = cx.deadline.map_or(own, |deadline| deadline.min(own));
-        let mut answer = Answer::new(self.subscribe(cx, asking(&request), until).await?, &request);
-        answer.first_word(until).await?;
+        let (first, whole) = (within(cx, PATIENCE), within(cx, WHOLE));
+        let subscription = self.subscribe(cx, asking(&request), first).await?;
+        let mut answer = Answer::new(subscription, &request, self.max_answer);
+        answer.first_word(first).await?;
         if answer.is_place_alone {
             return Ok(answer.finish());
         }
-        let wait = Instant::now() + request.wait.min(Fetch::MAX_WAIT);
-        answer.gather(self.settle, cx.deadline.map_or(wait, |deadline| deadline.min(wait))).await?;
+        let wait = within(cx, request.wait.min(Fetch::MAX_WAIT));
+        let end = if is_whole(request.start) { Some(whole) } else { cx.deadline };
+        answer.gather(self.settle, wait, end).await?;
         let mut batch = answer.finish();
         if let StartAt::After(asked) = request.start
             && request.topics.is_exact()
             && batch.deliveries.is_empty()
             && batch.place == Some(asked)
         {
-            let until = Instant::now() + PATIENCE;
-            let until = cx.deadline.map_or(until, |deadline| deadline.min(until));
-            batch.place = self.newest(cx, &request, asked, until).await.or(batch.place);
+            batch.place = self.newest(cx, &request, asked).await.or(batch.place);
             batch.stale = batch.place != Some(asked);
         }
         Ok(batch)

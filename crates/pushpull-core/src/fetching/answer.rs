@@ -19,6 +19,9 @@ const SETTLES: u32 = 20;
 /// Most events of a snapshot.
 const SNAPSHOT: usize = 1_000_000;
 
+/// What a gap counts as, in bytes.
+const GAP: usize = size_of::<Delivery>();
+
 /// An answer being gathered.
 pub(super) struct Answer {
     subscription: Subscription,
@@ -47,7 +50,7 @@ enum Stage {
 }
 
 impl Answer {
-    pub(super) fn new(subscription: Subscription, request: &Fetch) -> Self {
+    pub(super) fn new(subscription: Subscription, request: &Fetch, most: usize) -> Self {
         let asked = match request.start {
             StartAt::After(cursor) => Some(cursor),
             StartAt::Start(_) => None,
@@ -64,7 +67,7 @@ impl Answer {
             events: 0,
             bytes: 0,
             limit,
-            max_bytes: if is_whole { usize::MAX } else { request.max_bytes },
+            max_bytes: if is_whole { most } else { request.max_bytes },
             stage: Stage::Gathering,
         }
     }
@@ -89,8 +92,13 @@ impl Answer {
         }
     }
 
-    /// Takes what belongs to it; waits for a first event until `wait`.
-    pub(super) async fn gather(&mut self, settle: Duration, wait: Instant) -> Result<(), FetchError> {
+    /// Takes what belongs to it, until `end` at the latest; waits for a first event until `wait`.
+    pub(super) async fn gather(
+        &mut self,
+        settle: Duration,
+        wait: Instant,
+        end: Option<Instant>,
+    ) -> Result<(), FetchError> {
         let begun = Instant::now();
         let mut last = begun;
         let mut latest = (!self.is_empty()).then(|| begun + settle * SETTLES);
@@ -100,10 +108,15 @@ impl Answer {
                 None => (begun + settle).max(wait),
                 Some(latest) => latest.min(last + settle),
             };
+            let until = end.map_or(until, |end| end.min(until));
             let before = self.batch.deliveries.len();
             match timeout_at(until, self.take()).await {
                 Ok(taken) => taken?,
                 Err(_) => break,
+            }
+            // A source that always has a word ready would not let the clock come in.
+            if Instant::now() > until {
+                break;
             }
             if self.batch.deliveries.len() == before {
                 continue;
@@ -116,6 +129,7 @@ impl Answer {
             latest.get_or_insert(last + settle * SETTLES);
         }
         match self.is_whole && self.batch.place.is_none() {
+            true if end.is_some_and(|end| end <= Instant::now()) => Err(late().into()),
             true => Err(Problem::new(ErrorKind::Unavailable, "the snapshot broke off").into()),
             false => Ok(()),
         }
@@ -165,7 +179,7 @@ impl Answer {
     fn add(&mut self, delivery: Delivery) -> Result<(), FetchError> {
         match delivery {
             Delivery::Event(event) => self.add_event(event)?,
-            Delivery::Gap(gap) => self.add_gap(gap),
+            Delivery::Gap(gap) => self.add_gap(gap)?,
             Delivery::Place(place) => {
                 self.batch.place = Some(place);
                 if self.is_whole || self.is_place_alone {
@@ -194,15 +208,12 @@ impl Answer {
     }
 
     fn add_event(&mut self, event: Event) -> Result<(), FetchError> {
-        let bytes = self.bytes + event.payload().len();
-        if self.events >= self.limit || (self.events > 0 && bytes > self.max_bytes) {
-            if self.is_whole {
-                return Err(Problem::new(ErrorKind::TooLarge, "the snapshot has too many events").into());
-            }
-            (self.batch.more, self.stage) = (true, Stage::Done);
-            return Ok(());
+        // A page is bounded by payloads, as its question says; a snapshot by what it takes here.
+        let weight = if self.is_whole { event.weight() } else { event.payload().len() };
+        if self.events >= self.limit || !self.has_room(self.events > 0, weight) {
+            return self.overflow();
         }
-        (self.events, self.bytes) = (self.events + 1, bytes);
+        self.events += 1;
         if !event.is_snapshot() {
             self.batch.place = Some(event.cursor());
         }
@@ -210,11 +221,37 @@ impl Answer {
         Ok(())
     }
 
-    fn add_gap(&mut self, gap: Gap) {
+    fn add_gap(&mut self, gap: Gap) -> Result<(), FetchError> {
+        if !self.has_room(!self.is_empty(), GAP) {
+            return self.overflow();
+        }
         if gap.reason.moves_place() {
             self.batch.place = Some(gap.cursor);
         }
         self.batch.deliveries.push(Delivery::Gap(gap));
+        Ok(())
+    }
+
+    /// Counts `weight` in, if there is room for it. A page has room for its first.
+    fn has_room(&mut self, has_some: bool, weight: usize) -> bool {
+        let bytes = self.bytes.saturating_add(weight);
+        if bytes > self.max_bytes && (has_some || self.is_whole) {
+            return false;
+        }
+        self.bytes = bytes;
+        true
+    }
+
+    /// What comes now is too much: a page is cut before it, a snapshot is all or nothing.
+    fn overflow(&mut self) -> Result<(), FetchError> {
+        if self.is_whole {
+            let (events, bytes) = (self.limit, self.max_bytes);
+            let detail =
+                format!("the snapshot has more than {events} events or takes more than {bytes} bytes");
+            return Err(Problem::new(ErrorKind::TooLarge, detail).into());
+        }
+        (self.batch.more, self.stage) = (true, Stage::Done);
+        Ok(())
     }
 
     /// What the answer before this one left out by conflation is not known, so no `prev` leads back across its place.

@@ -124,6 +124,63 @@ async fn a_snapshot_is_whole_or_an_error() {
     }
 }
 
+fn dripping(count: u64, millis: u64) -> Slow {
+    Slow((0..count).map(|seq| (millis, snapshot(seq))).chain([(0, place(count))]).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_drips_ends_in_time() {
+    let ask = async |source: Slow, cx: Context| {
+        let begun = Instant::now();
+        let answered = Fetching::over(source).fetch(&cx, asking(Start::Snapshot)).await;
+        (answered.map(|batch| batch.deliveries.len()).map_err(|error| error.kind()), begun.elapsed())
+    };
+    let seconds = Duration::from_secs;
+    let none = Context::default;
+    let told = ask(dripping(100, 9000), none()).await;
+    assert_eq!(told, (Err(ErrorKind::Timeout), seconds(60)));
+    assert_eq!(ask(dripping(6, 9000), none()).await, (Ok(6), seconds(54)));
+    let soon = none().with_deadline(Instant::now() + seconds(20));
+    assert_eq!(ask(dripping(6, 9000), soon).await, (Err(ErrorKind::Timeout), seconds(20)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_is_bounded_by_what_it_takes() {
+    let lost = || gap(0, 3, 0, GapReason::Evicted);
+    let weight = event_of("a", 1).weight();
+    let pieces = |count: u64| (1..=count).map(snapshot).chain([place(9)]).collect::<Vec<_>>();
+    let ask = async |given: Vec<Delivery>| {
+        let source = source([vec![Turn::Give(given)]]);
+        let fetching = Fetching::over(source).with_max_answer(3 * weight);
+        let answered = fetching.fetch(&Context::default(), asking(Start::Snapshot)).await;
+        answered.map(|batch| batch.deliveries.len()).map_err(|error| error.kind())
+    };
+    assert_eq!(ask(pieces(3)).await, Ok(3));
+    assert_eq!(ask(pieces(4)).await, Err(ErrorKind::TooLarge));
+    let gaps = std::iter::repeat_with(lost).take(3 * weight / 8).chain([place(9)]).collect();
+    assert_eq!(ask(gaps).await, Err(ErrorKind::TooLarge), "gaps take room as well");
+    let large = fetch(&source([vec![Turn::Give(pieces(4))]]), asking(Start::Snapshot)).await.unwrap();
+    assert_eq!(large.deliveries.len(), 4, "that is little by default");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_holds_for_every_part_of_an_answer() {
+    let second = Duration::from_secs(1);
+    let ask = async |fetching: Fetching| {
+        let begun = Instant::now();
+        let cx = Context::default().with_deadline(begun + second);
+        let batch = fetching.fetch(&cx, asking(at(5))).await.unwrap();
+        (told(&batch), begun.elapsed())
+    };
+    // Nothing new at first, and then a newest event that never comes whole.
+    let source = source([vec![Turn::Give(vec![place(5)])], vec![Turn::Give(vec![snapshot(4)])]]);
+    assert_eq!(ask(Fetching::over(source.clone())).await, (answer(&[], 5, false), second));
+    assert_eq!(source.asked.lock().unwrap().len(), 2);
+    let slow = Slow(vec![(0, place(5)), (10, event(6)), (900, event(7)), (900, event(8))]);
+    let patient = Fetching::over(slow).with_settle(Duration::from_secs(5));
+    assert_eq!(ask(patient).await, (answer(&["a 6", "a 7"], 7, false), second));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_the_source_says_of_errors_is_passed_on() {
     let reconnecting = || Delivery::Link(Link::Reconnecting { delay: SETTLE, cause: Some(down()) });
