@@ -14,6 +14,8 @@ use crate::{http::Request, program::Program};
 const DRIVERS: [&str; 2] = ["/usr/bin/chromedriver", "/usr/lib/chromium/chromedriver"];
 const BROWSERS: [&str; 2] = ["/usr/bin/chromium", "/usr/bin/chromium-browser"];
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a driver may find its port taken.
+const TRIES: u32 = 50;
 
 /// A browser of its own, with an empty profile; closed when dropped.
 pub(crate) struct Browser {
@@ -50,8 +52,7 @@ impl Browser {
     }
 
     fn open(driver: &str, chromium: &str) -> Self {
-        let driver = Program::spawn(Command::new(driver).arg("--port=0"));
-        let port = std::iter::repeat_with(|| driver.line()).find_map(|line| port(&line)).expect("endless");
+        let (driver, port) = (0..TRIES).find_map(|_| listening(driver)).expect("a driver finds a port");
         let profile =
             Profile(std::env::temp_dir().join(format!("pushpull-e2e-{port}-{}", std::process::id())));
         std::fs::create_dir_all(&profile.0).expect("a temporary folder can be made");
@@ -181,6 +182,14 @@ impl Drop for Browser {
 
 fn present<'a>(paths: &[&'a str]) -> Option<&'a str> {
     paths.iter().copied().find(|path| Path::new(path).exists())
+}
+
+/// A driver, and its port; `None` if it has ended: it is given a free port of IPv6, and gives up where that of IPv4 is
+/// taken, as it may be beside tests with many connections.
+fn listening(driver: &str) -> Option<(Program, u16)> {
+    let driver = Program::spawn(Command::new(driver).arg("--port=0"));
+    let port = std::iter::from_fn(|| driver.next_line()).find_map(|line| port(&line))?;
+    Some((driver, port))
 }
 
 fn port(line: &str) -> Option<u16> {

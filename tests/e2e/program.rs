@@ -43,7 +43,16 @@ impl Program {
 
     /// The next line it prints.
     pub(crate) fn line(&self) -> String {
-        self.lines.recv_timeout(PATIENCE).expect("it prints a line")
+        self.next_line().expect("it prints a line before it ends")
+    }
+
+    /// The next line it prints; `None` if it ends before.
+    pub(crate) fn next_line(&self) -> Option<String> {
+        match self.lines.recv_timeout(PATIENCE) {
+            Ok(line) => Some(line),
+            Err(mpsc::RecvTimeoutError::Disconnected) => None,
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("it printed no line in time"),
+        }
     }
 
     /// The URL of its line `listening on URL`.
