@@ -12,6 +12,7 @@ use tokio::io::ReadBuf;
 
 use super::*;
 use crate::{
+    close,
     deflate::deflate,
     frame::{BINARY, encode, encode_deflated},
 };
@@ -120,14 +121,22 @@ async fn one_turn_inflates_no_more_than_a_message_beyond_its_measure() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn pings_have_their_measure_too() {
+async fn pings_and_what_comes_behind_a_close_have_their_measure_too() {
     let broker = Broker::memory();
-    let mut turns = Turns::after(&broker, JSON, encode(PING, b"", UNMASKED).repeat(20_000));
-    let mut count = 1;
-    while turns.turn() {
-        count += 1;
+    for (is_closed, said) in [
+        (false, encode(PING, b"", UNMASKED).repeat(20_000)),
+        (true, encode(BINARY, &[0; 1000], UNMASKED).repeat(1000)),
+    ] {
+        let mut turns = Turns::after(&broker, JSON, said);
+        if is_closed {
+            turns.session.close(&Closing::new(close::NORMAL, ""));
+        }
+        let mut count = 1;
+        while turns.turn() {
+            count += 1;
+        }
+        assert!(count > 5, "{count} turns");
     }
-    assert!(count > 5, "{count} turns");
 }
 
 /// The stream of a peer that has said all this, and takes nothing.
