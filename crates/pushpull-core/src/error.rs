@@ -66,6 +66,7 @@ struct Inner {
     detail: Cow<'static, str>,
     parameter: Option<Cow<'static, str>>,
     retry: Option<Duration>,
+    is_doubtful: bool,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
@@ -118,7 +119,8 @@ impl ErrorKind {
 impl Problem {
     /// A problem of that kind; `detail` is a sentence for people.
     pub fn new(kind: ErrorKind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self(Arc::new(Inner { kind, detail: detail.into(), parameter: None, retry: None, source: None }))
+        let detail = detail.into();
+        Self(Arc::new(Inner { kind, detail, parameter: None, retry: None, is_doubtful: false, source: None }))
     }
 
     /// A request at fault in `parameter`.
@@ -137,6 +139,14 @@ impl Problem {
     #[must_use]
     pub fn with_retry(mut self, delay: Duration) -> Self {
         Arc::make_mut(&mut self.0).retry = Some(delay);
+        self
+    }
+
+    /// The same, but perhaps not the source's own word: somebody in between may have said it, as with the status of an
+    /// HTTP answer whose body no source wrote.
+    #[must_use]
+    pub fn with_doubt(mut self) -> Self {
+        Arc::make_mut(&mut self.0).is_doubtful = true;
         self
     }
 
@@ -160,6 +170,11 @@ impl Problem {
     /// The parameter at fault.
     pub fn parameter(&self) -> Option<&str> {
         self.0.parameter.as_deref()
+    }
+
+    /// Whether somebody between here and the source may have said it: by another way the source may say otherwise.
+    pub fn is_doubtful(&self) -> bool {
+        self.0.is_doubtful
     }
 
     /// When to try again.
@@ -193,6 +208,7 @@ impl fmt::Debug for Problem {
         shown
             .field("parameter", &self.0.parameter)
             .field("retry", &self.0.retry)
+            .field("is_doubtful", &self.0.is_doubtful)
             .field("source", &self.0.source);
         shown.finish()
     }

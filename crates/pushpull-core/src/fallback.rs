@@ -2,15 +2,13 @@
 
 mod ladder;
 mod opening;
+mod trail;
 
 use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{self, Poll, ready},
     time::Duration,
 };
@@ -21,6 +19,7 @@ use crate::{Cursor, Dial, Dialing, End, Subscribe};
 
 use ladder::Ladder;
 use opening::{first_open, walk};
+use trail::Trail;
 
 /// The shortest time between two probes.
 const SHORTEST: Duration = Duration::from_millis(10);
@@ -34,8 +33,9 @@ const SHORTEST: Duration = Duration::from_millis(10);
 /// A connection is open once it has brought its first word. It falls back to the next way when a connection does not
 /// open in time, or when two in a row were lost within 10 s of opening, one found silent counting up to the last thing it
 /// brought. An [announced](End::Announced) end does not count, and a source that asks to come back later is
-/// asked again by the same way. A refusal of who asks, or of a parameter of the request, is final on every way.
-/// When none opens, the next attempt begins with the best.
+/// asked again by the same way, but at most twice if that never was open. A refusal of who asks, or of a parameter of the
+/// request, is final on every way. All this only if it is the source's own word: what is [in doubt](crate::Problem::is_doubtful)
+/// is a way that does not open, or broke. When none opens, the next attempt begins with the best.
 ///
 /// # Up
 /// While a lower way is live and its place known, the better ones are probed, the best first, by a connection of their
@@ -46,8 +46,8 @@ const SHORTEST: Duration = Duration::from_millis(10);
 /// A probe lives in the subscription: it makes progress while that is polled, and is dropped with it.
 pub struct Fallback {
     ways: Ways,
-    /// The way taken, as the last walk left it.
-    at: Arc<AtomicUsize>,
+    /// Where the last walk ended.
+    trail: Arc<Trail>,
     patience: Duration,
     ladder: Ladder,
     probe: Probe,
@@ -67,13 +67,8 @@ impl Fallback {
     /// Falls back over `ways`, the best first. Without any nothing can be dialled.
     pub fn new(ways: Vec<Arc<dyn Dial + Sync>>) -> Self {
         let ladder = Ladder::new(ways.len(), Duration::from_secs(30));
-        Self {
-            ways: ways.into(),
-            at: Arc::default(),
-            patience: Duration::from_secs(10),
-            ladder,
-            probe: Probe::None,
-        }
+        let trail = Arc::new(Trail::new(ways.len()));
+        Self { ways: ways.into(), trail, patience: Duration::from_secs(10), ladder, probe: Probe::None }
     }
 
     /// Sets how long a connection may take to bring its first word. Default: 10 s.
@@ -93,13 +88,13 @@ impl Fallback {
 
     /// Notices where the last walk ended.
     fn settle(&mut self) {
-        if self.ladder.settle(self.at.load(Ordering::Relaxed)) {
+        if self.ladder.settle(self.trail.at()) {
             self.probe = Probe::None;
         }
     }
 
     fn take_way(&mut self) {
-        self.at.store(self.ladder.at(), Ordering::Relaxed);
+        self.trail.stand(self.ladder.at());
         self.probe = Probe::None;
     }
 
@@ -112,11 +107,11 @@ impl Fallback {
 
 impl Dial for Fallback {
     fn dial(&self, request: Subscribe) -> Dialing {
-        Box::pin(walk(self.ways.clone(), self.at.clone(), request, self.patience))
+        Box::pin(walk(self.ways.clone(), self.trail.clone(), request, self.patience))
     }
 
     fn transport(&self) -> Option<&'static str> {
-        self.ways.get(self.at.load(Ordering::Relaxed))?.transport()
+        self.ways.get(self.trail.at())?.transport()
     }
 
     fn ended(&mut self, end: End) {
@@ -154,7 +149,7 @@ impl fmt::Debug for Fallback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.ways.iter().map(|way| way.transport()).collect::<Vec<_>>();
         let mut shown = f.debug_struct("Fallback");
-        shown.field("ways", &names).field("at", &self.at).field("patience", &self.patience);
+        shown.field("ways", &names).field("at", &self.trail.at()).field("patience", &self.patience);
         shown.finish_non_exhaustive()
     }
 }

@@ -180,7 +180,10 @@ impl<D: Dial> Reconnecting<D> {
             }
             (Some((None, _)), _) => self.state = State::Ended,
             (None, None) => self.rest(None, None),
-            (None, Some(Err(error))) if error.is_retryable() => self.rest(Some(error.into()), None),
+            // What may not be the source's own word is asked for again, and believed of the next connection.
+            (None, Some(Err(error))) if error.is_retryable() || error.problem().is_doubtful() => {
+                self.rest(Some(error.into()), None);
+            }
             (None, Some(Err(error))) => {
                 self.state = State::Ended;
                 return Some(error);

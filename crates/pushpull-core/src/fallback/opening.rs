@@ -3,38 +3,35 @@
 use std::{
     collections::VecDeque,
     future::poll_fn,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use tokio::time::timeout;
 
-use super::Ways;
+use super::{Ways, trail::Trail};
 use crate::{
     Batch, Bounds, ConsumeError, Cursor, Delivery, Dial, ErrorKind, Feed, Problem, Standing, Subscribe,
     SubscribeError, Topics, reconnect::is_announced,
 };
 
-/// Opens the first way that can be, from `at` on, and leaves its number there; 0 if there is none.
+/// Opens the first way that can be, from where the trail stands on, and leaves it there; at the first if there is none.
 pub(super) async fn walk(
     ways: Ways,
-    at: Arc<AtomicUsize>,
+    trail: Arc<Trail>,
     request: Subscribe,
     patience: Duration,
 ) -> Result<Box<dyn Feed>, SubscribeError> {
     let mut failed: Option<Problem> = None;
-    for (number, way) in ways.iter().enumerate().skip(at.load(Ordering::Relaxed)) {
+    for (number, way) in ways.iter().enumerate().skip(trail.at()) {
         match open(way.clone(), request.clone(), patience).await {
             Ok(opened) => {
-                at.store(number, Ordering::Relaxed);
+                trail.open(number);
                 return Ok(Box::new(opened));
             }
-            Err(problem) if is_announced(&problem) || is_final(&problem) => {
-                at.store(number, Ordering::Relaxed);
+            Err(problem) if is_final(&problem) || (is_announced(&problem) && trail.refuse(number)) => {
+                trail.stand(number);
                 return Err(problem.into());
             }
             Err(problem) => {
@@ -45,7 +42,7 @@ pub(super) async fn walk(
             }
         }
     }
-    at.store(0, Ordering::Relaxed);
+    trail.stand(0);
     let none = || Problem::new(ErrorKind::Unsupported, "there is no way to the source");
     Err(failed.unwrap_or_else(none).into())
 }
@@ -69,6 +66,7 @@ pub(super) async fn first_open(
 /// Whether no other way can do better: the source knows who asks, or what for, and refuses.
 fn is_final(problem: &Problem) -> bool {
     match problem.kind() {
+        _ if problem.is_doubtful() => false,
         ErrorKind::Unauthenticated | ErrorKind::Forbidden => true,
         // A bad request that names no parameter is what somebody in between says to what he does not know.
         ErrorKind::Invalid => problem.parameter().is_some(),
@@ -80,7 +78,8 @@ fn is_final(problem: &Problem) -> bool {
 fn hope(problem: &Problem) -> u8 {
     match problem.kind() {
         ErrorKind::Protocol => 1,
-        _ if problem.is_retryable() => 2,
+        // How long to stay away is for the source to say.
+        _ if problem.is_retryable() => 3 - u8::from(problem.is_doubtful()),
         _ => 0,
     }
 }

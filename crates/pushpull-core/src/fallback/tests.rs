@@ -1,3 +1,4 @@
+mod refusals;
 mod world;
 
 use std::num::NonZeroU32;

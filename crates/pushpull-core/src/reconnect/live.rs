@@ -32,7 +32,8 @@ impl Live {
     }
 }
 
-/// Whether the source is there and asks to come back later.
+/// Whether the source itself is there and asks to come back later.
 pub(crate) fn is_announced(problem: &Problem) -> bool {
-    problem.kind() == ErrorKind::Busy || matches!(problem.retry(), Retry::After(_))
+    let asks = problem.kind() == ErrorKind::Busy || matches!(problem.retry(), Retry::After(_));
+    asks && !problem.is_doubtful()
 }

@@ -227,6 +227,26 @@ async fn a_hint_of_the_server_is_honoured() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_in_doubt_is_believed_of_the_next_connection() {
+    let doubtful = || refused().with_doubt();
+    let turned_out = |problem| FakeFeed::new([Turn::GiveAndFail(vec![place(1)], problem)]);
+    let (first, asked) = dial([Ok(turned_out(doubtful())), Err(doubtful())]);
+    let mut subscription = begin(first, asks(at(1))).await;
+    let told = ["connected", "place 1", "reconnecting (no)", "connecting", "error (no)", "none"];
+    assert_eq!(
+        (take(&mut subscription, 9).await, starts(&asked).len()),
+        (told.map(str::to_owned).to_vec(), 2)
+    );
+    let (first, asked) = dial([Ok(turned_out(refused())), Err(doubtful())]);
+    let mut subscription = begin(first, asks(at(1))).await;
+    let told = ["connected", "place 1", "error (no)", "none"];
+    assert_eq!(
+        (take(&mut subscription, 9).await, starts(&asked).len()),
+        (told.map(str::to_owned).to_vec(), 1)
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_hint_keeps_a_consumer_away_for_more_than_an_hour() {
     let away = FakeFeed::new([Turn::Give(vec![place(1), ended(Some(u64::MAX), None)])]);
     let busy = down().with_retry(Duration::from_millis(u64::MAX));
