@@ -40,6 +40,14 @@ struct Members<'a> {
     outcome: Option<Cow<'a, str>>,
 }
 
+impl Members<'_> {
+    /// Whether a server of ours wrote them: others describe their problems by the same media type.
+    fn is_ours(&self) -> bool {
+        let slug = self.kind.as_deref().and_then(|kind| kind.strip_prefix(TYPE_PREFIX));
+        slug.and_then(ErrorKind::from_slug).is_some()
+    }
+}
+
 /// The status of a problem where nothing is published. [`publish_status`] for a publish.
 pub fn status(problem: &Problem) -> StatusCode {
     match problem.kind() {
@@ -112,7 +120,8 @@ pub fn problem_json(status: StatusCode, problem: &Problem, outcome: Option<Outco
     serde_json::to_string(&members).unwrap_or_default()
 }
 
-/// Reads the problem that a response means, by its body if that is a problem, else by its status.
+/// Reads the problem that a response means, by its body if that is a problem, else by its status. Without a body that a
+/// server of ours writes it is [in doubt](Problem::is_doubtful).
 pub fn parse_problem(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Problem {
     parse_problem_of("the server", status, headers, body)
 }
@@ -125,6 +134,9 @@ pub(crate) fn parse_problem_of(who: &str, status: StatusCode, headers: &HeaderMa
     let text = members.as_ref().and_then(|members| members.detail.as_deref().or(members.title.as_deref()));
     let detail = text.map_or_else(|| format!("{who} answered {status}"), str::to_owned);
     let mut problem = Problem::new(kind, detail);
+    if !members.as_ref().is_some_and(Members::is_ours) {
+        problem = problem.with_doubt();
+    }
     if let Some(parameter) = members.and_then(|members| members.parameter) {
         problem = problem.with_parameter(parameter.into_owned());
     }
@@ -325,6 +337,23 @@ mod tests {
             let read = parse_publish_error(StatusCode::from_u16(status).unwrap(), headers, body.as_bytes());
             assert_eq!((read.kind(), read.outcome()), (kind, outcome), "{status} {body}");
         }
+    }
+
+    #[tokio::test]
+    async fn only_what_a_server_of_ours_wrote_is_beyond_doubt() {
+        let (_, headers, body) =
+            taken_apart(problem_response(&Problem::new(ErrorKind::Forbidden, "no"), None)).await;
+        let status = StatusCode::FORBIDDEN;
+        assert!(!parse_problem(status, &headers, &body).is_doubtful());
+        for body in
+            ["", "{}", r#"{"type":"about:blank"}"#, r#"{"type":"https://elsewhere.example/forbidden"}"#]
+        {
+            assert!(parse_problem(status, &headers, body.as_bytes()).is_doubtful(), "{body}");
+        }
+        assert!(
+            parse_problem(status, &HeaderMap::new(), &body).is_doubtful(),
+            "it is no problem by its type"
+        );
     }
 
     #[test]
