@@ -1,6 +1,6 @@
 //! Two services and a broker, over gRPC with credit: a producer publishes jobs as fast as it can, a worker takes no
-//! more at once than it has granted, publishes a result of each, and is killed now and then: nothing is lost, nothing
-//! is answered twice. All in one process, with its own check at the end:
+//! more at once than it has granted, publishes a result of each, and is killed now and then: no job is lost by
+//! that, none is answered twice. All in one process, with its own check at the end:
 //!
 //!     cargo run --release --example pipeline
 //!
