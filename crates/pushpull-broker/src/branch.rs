@@ -23,6 +23,27 @@ impl Hub {
         self.generation.load(Ordering::Acquire)
     }
 
+    /// The history there is, once nothing changes it.
+    pub(crate) fn settled(&self) -> u64 {
+        let generation = self.generation();
+        if generation.is_multiple_of(2) {
+            return generation;
+        }
+        let _changed = self.ring();
+        self.generation()
+    }
+
+    /// What `read` finds, all of it in one history.
+    pub(crate) fn of_one_history<T>(&self, read: impl Fn() -> T) -> T {
+        loop {
+            let generation = self.settled();
+            let found = read();
+            if self.generation() == generation {
+                return found;
+            }
+        }
+    }
+
     /// The cursor of a place of the history of `generation`.
     pub(crate) fn cursor_in(&self, generation: u64, seq: u64) -> Cursor {
         let cursor = self.cursor(seq);
@@ -37,7 +58,8 @@ impl Hub {
         let ring = self.ring();
         let now = self.generation();
         let Some(mut since) = ring.branches.since(generation, now).map(Iterator::peekable) else {
-            let (was, place) = (Cursor::UNKNOWN, ring.log.oldest().map_or(self.head(), |(seq, ..)| seq - 1));
+            let (was, place) =
+                (Cursor::UNKNOWN, ring.log.oldest().map_or(self.head(), |(seq, ..)| seq.saturating_sub(1)));
             return Turn { was, place, reason: Some(GapReason::Reset), generation: now };
         };
         let was = since.peek().map_or_else(|| self.cursor(place), |branch| branch.epochs.cursor(place));
@@ -53,11 +75,19 @@ impl Hub {
 
     pub(crate) fn begin(&self, epoch: Epoch, start: u64) {
         let mut ring = self.ring();
+        let enter = |ring: &mut Ring| {
+            ring.branches.push(epoch, start);
+            self.publish_epochs(ring);
+        };
         if self.has_begun() && start <= self.head() {
-            self.rewind(&mut ring, start.saturating_sub(1));
+            let common = start.saturating_sub(1);
+            self.change(&mut ring, GapReason::Rewound, common, |ring| {
+                self.rewind(ring, common);
+                enter(ring);
+            });
+        } else {
+            enter(&mut ring);
         }
-        ring.branches.push(epoch, start);
-        self.publish_epochs(&ring);
         self.set_begun();
         drop(ring);
         self.raise_all();
@@ -65,10 +95,18 @@ impl Hub {
 
     pub(crate) fn restart(&self, epoch: Epoch, floor: u64, lost_to: u64) {
         let mut ring = self.ring();
-        let lost_to = lost_to.max(floor);
-        if self.has_begun() {
-            self.leave(&mut ring, GapReason::Reset, floor);
+        let renew = |ring: &mut Ring| self.renew(ring, epoch, floor, lost_to.max(floor));
+        match self.has_begun() {
+            true => self.change(&mut ring, GapReason::Reset, floor, renew),
+            false => renew(&mut ring),
         }
+        self.set_begun();
+        drop(ring);
+        self.raise_all();
+    }
+
+    /// Drops all there is: what follows comes after `floor`, and of what came at or before `lost_to` some may be gone.
+    fn renew(&self, ring: &mut Ring, epoch: Epoch, floor: u64, lost_to: u64) {
         self.topics.forget_exactly_to(lost_to);
         self.patterns.forget_all(|_| lost_to);
         ring.clear();
@@ -79,11 +117,8 @@ impl Hub {
         }
         ring.branches.starts.clear();
         ring.branches.push(epoch, floor);
-        self.publish_epochs(&ring);
+        self.publish_epochs(ring);
         self.head.store(floor, Ordering::Release);
-        self.set_begun();
-        drop(ring);
-        self.raise_all();
     }
 
     pub(crate) fn complete_to(&self, seq: u64) {
@@ -116,20 +151,25 @@ impl Hub {
         *self.epochs.write().unwrap_or_else(PoisonError::into_inner) = ring.branches.epochs();
     }
 
-    fn leave(&self, ring: &mut Ring, reason: GapReason, common: u64) {
+    /// Leaves the history there is for the one that `change` makes of it.
+    fn change(&self, ring: &mut Ring, reason: GapReason, common: u64, change: impl FnOnce(&mut Ring)) {
         ring.branches.leave(reason, common);
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        change(ring);
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Drops all that lies behind `common`.
     fn rewind(&self, ring: &mut Ring, common: u64) {
-        self.leave(ring, GapReason::Rewound, common);
         ring.branches.starts.retain(|(_, start)| *start <= common);
+        // Before the topics are looked through, since one that comes up meanwhile goes by it.
+        self.topics.forget_exactly_to(self.topics.forgotten_to().min(common));
         let slots = self.topics.all();
         // What was lost of the branch that is left, is lost no more; of what lies before it nothing more is known.
         let clipped = slots.iter().any(|slot| slot.lock().lost_to > common);
-        let known = self.topics.forgotten_to().min(common);
-        self.topics.forget_exactly_to(if clipped { common } else { known });
+        if clipped {
+            self.topics.forget_exactly_to(common);
+        }
         self.patterns.forget_all(|known| if clipped { common } else { known.min(common) });
         ring.records.clear();
         ring.losses.clear();

@@ -72,7 +72,7 @@ impl Broker {
 
     /// The newest place.
     pub fn place(&self) -> Cursor {
-        self.hub.cursor(self.hub.head())
+        self.hub.place()
     }
 
     /// What it holds now.
@@ -111,17 +111,23 @@ impl Broker {
         }
     }
 
-    /// A feed of what `request` asks for. What the hub does not know of its cursor, the engine does.
+    /// A feed of what `request` asks for. What the hub does not know of its cursor, the engine does. All of it is
+    /// asked of one history: again if that became another meanwhile.
     async fn attach(&self, request: &Subscribe) -> Result<BrokerFeed, Problem> {
         self.check_open()?;
         self.hub.check_scope(&request.topics)?;
-        let verdict = match request.start {
-            StartAt::After(cursor) if self.hub.judge(cursor) == CursorStanding::Unknown => {
-                self.engine.judge(cursor).await?
+        loop {
+            let generation = self.hub.settled();
+            let verdict = match request.start {
+                StartAt::After(cursor) if self.hub.judge(cursor) == CursorStanding::Unknown => {
+                    self.engine.judge(cursor).await?
+                }
+                _ => CursorStanding::Unknown,
+            };
+            if let Some(feed) = BrokerFeed::attach(&self.hub, request, verdict, generation)? {
+                return Ok(feed);
             }
-            _ => CursorStanding::Unknown,
-        };
-        BrokerFeed::attach(&self.hub, request, verdict)
+        }
     }
 
     fn checked(&self, messages: &[Message]) -> Result<Vec<Message>, Problem> {

@@ -199,7 +199,7 @@ impl Tail {
 
     /// The newest place.
     pub fn place(&self) -> Cursor {
-        self.0.cursor(self.0.head())
+        self.0.place()
     }
 
     /// Where `cursor` stands, as far as the tail knows.

@@ -52,7 +52,8 @@ pub(crate) struct BrokerFeed {
 enum Stage {
     /// Begins with a gap, if there is one, and a place.
     Beginning(Option<Gap>),
-    Snapshot(vec::IntoIter<Event>, Option<Gap>),
+    /// Its events, the gap it begins with, and its place.
+    Snapshot(vec::IntoIter<Event>, Option<Gap>, Cursor),
     Running,
     Closing(Option<Duration>, Option<Cursor>),
     /// At the place that was told last; `None` in the middle of a snapshot.
@@ -99,8 +100,9 @@ impl BrokerFeed {
         }
         match std::mem::replace(&mut self.stage, Stage::Running) {
             Stage::Beginning(gap) => self.take_beginning(gap, out),
-            Stage::Snapshot(events, gap) => {
-                self.take_snapshot(events, gap, bounds, out);
+            Stage::Snapshot(events, gap, place) => {
+                out.deliveries.extend(gap.map(Delivery::Gap));
+                self.take_snapshot(events, place, bounds, out);
                 return Some(());
             }
             Stage::Closing(retry, cursor) => {
@@ -136,11 +138,10 @@ impl BrokerFeed {
     fn take_snapshot(
         &mut self,
         mut events: vec::IntoIter<Event>,
-        gap: Option<Gap>,
+        place: Cursor,
         bounds: Bounds,
         out: &mut Batch,
     ) {
-        out.deliveries.extend(gap.map(Delivery::Gap));
         let (mut taken, mut bytes) = (0, 0);
         while let Some(next) = events.as_slice().first() {
             if !self.wanted.matches(next.topic()) {
@@ -150,13 +151,13 @@ impl BrokerFeed {
             bytes += next.payload().len();
             if taken == bounds.events || (taken > 0 && bytes > bounds.bytes) {
                 out.more = true;
-                self.stage = Stage::Snapshot(events, None);
+                self.stage = Stage::Snapshot(events, None, place);
                 return;
             }
             out.deliveries.extend(events.next().map(Delivery::Event));
             taken += 1;
         }
-        out.deliveries.push(Delivery::Place(self.cursor(self.place)));
+        out.deliveries.push(Delivery::Place(place));
         out.more = self.hub.has_news(&self.interest, self.place);
     }
 
@@ -201,7 +202,7 @@ impl BrokerFeed {
             return false;
         }
         let after = self.cursor(self.place);
-        self.tell(Gap::new(after, self.cursor(lost_to + 1), after, reason), out);
+        self.tell(Gap::new(after, self.cursor(lost_to.saturating_add(1)), after, reason), out);
         matches!(self.stage, Stage::Running)
     }
 
@@ -217,7 +218,10 @@ impl BrokerFeed {
         // What is lost beyond the head already, in the middle of an append, is still to be told.
         self.told_to = self.place;
         let newest = self.cursor(self.place);
-        self.tell(Gap::new(after, self.cursor(self.place + 1), newest, GapReason::Skipped), out);
+        self.tell(
+            Gap::new(after, self.cursor(self.place.saturating_add(1)), newest, GapReason::Skipped),
+            out,
+        );
     }
 
     fn tell(&mut self, gap: Gap, out: &mut Batch) {
@@ -289,6 +293,6 @@ impl Feed for BrokerFeed {
     fn standing(&self) -> Option<Standing> {
         let plain = self.conflate == Conflate::Off && matches!(self.stage, Stage::Running) && self.was_live;
         let signal = plain.then(|| self.interest.single_signal()).flatten()?;
-        Some(Standing::new(signal, self.cursor(self.place)))
+        Some(Standing::new(signal, self.place()?))
     }
 }

@@ -29,8 +29,8 @@ pub(crate) struct Hub {
     pub(crate) patterns: Arc<Patterns>,
     pub(crate) epochs: RwLock<Epochs>,
     pub(crate) head: AtomicU64,
-    /// How often history turned out to be another. It rises before anything else changes, so that a read during
-    /// which it stayed the same was of one history.
+    /// Twice how often history turned out to be another; odd while it is being changed, under the lock of the ring. A
+    /// read during which it was even, and stayed the same, was of one history.
     pub(crate) generation: AtomicU64,
     has_begun: AtomicBool,
     /// What is delivered at all; unset: everything.
@@ -75,15 +75,21 @@ impl Hub {
 
     /// The place before the earliest event retained.
     pub(crate) fn floor(&self) -> u64 {
-        self.ring().log.oldest().map_or_else(|| self.head(), |(seq, ..)| seq - 1)
+        self.ring().log.oldest().map_or_else(|| self.head(), |(seq, ..)| seq.saturating_sub(1))
     }
 
     pub(crate) fn cursor(&self, seq: u64) -> Cursor {
         self.epochs.read().unwrap_or_else(PoisonError::into_inner).cursor(seq)
     }
 
+    /// The newest place, as a cursor.
+    pub(crate) fn place(&self) -> Cursor {
+        self.of_one_history(|| self.cursor(self.head()))
+    }
+
     pub(crate) fn judge(&self, cursor: Cursor) -> CursorStanding {
-        self.epochs.read().unwrap_or_else(PoisonError::into_inner).judge(cursor, self.head())
+        let epochs = || self.epochs.read().unwrap_or_else(PoisonError::into_inner);
+        self.of_one_history(|| epochs().judge(cursor, self.head()))
     }
 
     pub(crate) fn ring(&self) -> MutexGuard<'_, Ring> {

@@ -96,7 +96,7 @@ impl Hub {
         let looked_at = SCAN.max(most.saturating_add(1).min(conflate::WINDOW));
         let entries: Vec<Kept> = waiting.by_ref().take(looked_at).map(|(_, kept)| kept.clone()).collect();
         if let Some((seq, _)) = waiting.next() {
-            (scanned.place, scanned.more) = (seq - 1, true);
+            (scanned.place, scanned.more) = (seq.saturating_sub(1), true);
         }
         drop(waiting);
         drop(ring);

@@ -63,7 +63,7 @@ impl Branches {
 
     /// The branches left since `generation`, of `now`; `None` if that is too long ago.
     pub(super) fn since(&self, generation: u64, now: u64) -> Option<impl Iterator<Item = &Branch>> {
-        let left = usize::try_from(now - generation).unwrap_or(usize::MAX);
+        let left = usize::try_from((now - generation) / 2).unwrap_or(usize::MAX);
         let skip = self.left.len().checked_sub(left)?;
         Some(self.left.range(skip..))
     }

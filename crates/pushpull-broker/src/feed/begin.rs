@@ -1,23 +1,26 @@
 //! Where a feed begins, and begins anew when history becomes another.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use pushpull_core::{Cursor, CursorStanding, Gap, GapReason, Problem, Start, StartAt, Subscribe};
+use pushpull_core::{Cursor, CursorStanding, ErrorKind, Gap, GapReason, Problem, Start, StartAt, Subscribe};
 
 use super::{BrokerFeed, Stage};
 use crate::{hub::Hub, snapshot::Snapshot};
 
+/// How long a consumer is asked to stay away whose place has not come yet.
+const BEHIND_RETRY: Duration = Duration::from_secs(1);
+
 impl BrokerFeed {
-    /// `verdict` is what the engine says of a cursor that the hub does not know.
+    /// `verdict` is what the engine says of a cursor that the hub does not know, in the history of `generation`. `None`
+    /// if history became another before it could begin.
     pub(crate) fn attach(
         hub: &Arc<Hub>,
         request: &Subscribe,
         verdict: CursorStanding,
-    ) -> Result<Self, Problem> {
+        generation: u64,
+    ) -> Result<Option<Self>, Problem> {
         hub.expire_now();
         let mut feed = Self {
-            // Before anything else is read, so that a change of history shows.
-            generation: hub.generation(),
             hub: hub.clone(),
             wanted: request.topics.clone(),
             interest: hub.interest(&request.topics),
@@ -30,17 +33,18 @@ impl BrokerFeed {
             is_fresh: true,
             conflated: 0,
             thin_after: None,
+            generation,
         };
         match request.start {
-            StartAt::After(cursor) => feed.resume(cursor, verdict),
+            StartAt::After(cursor) => feed.resume(cursor, verdict)?,
             StartAt::Start(Start::Earliest) => feed.begin_earliest(),
             StartAt::Start(start @ (Start::Last | Start::Snapshot)) => {
-                let snapshot = feed.take_picture(start)?;
-                feed.begin_snapshot(snapshot);
+                feed.begin_snapshot(hub.snapshot(&request.topics, start)?);
             }
             StartAt::Start(_) => {}
         }
-        Ok(feed)
+        // What was read of two histories would never show that they are two.
+        Ok(feed.is_of_now().then_some(feed))
     }
 
     /// Is one of several answers: what the one before it left out is not known.
@@ -55,40 +59,31 @@ impl BrokerFeed {
         self.told_to = self.peek().lost_to.unwrap_or(0);
     }
 
-    /// A snapshot of one history.
-    fn take_picture(&mut self, start: Start) -> Result<Snapshot, Problem> {
-        loop {
-            self.generation = self.hub.generation();
-            let snapshot = self.hub.snapshot(&self.wanted, start)?;
-            if self.is_of_now() {
-                return Ok(snapshot);
-            }
-        }
-    }
-
     fn begin_snapshot(&mut self, snapshot: Snapshot) {
         let gap = (snapshot.lost_to > 0).then(|| {
             let zero = self.cursor(0);
-            Gap::new(zero, self.cursor(snapshot.lost_to + 1), zero, GapReason::Evicted)
+            Gap::new(zero, self.cursor(snapshot.lost_to.saturating_add(1)), zero, GapReason::Evicted)
         });
         self.place = snapshot.place;
         // Told with it, though it may lie beyond the place.
         self.told_to = snapshot.lost_to;
-        self.stage = Stage::Snapshot(snapshot.events.into_iter(), gap);
+        // Kept, since it must be told whatever becomes of history until then.
+        let place = self.cursor(self.place);
+        self.stage = Stage::Snapshot(snapshot.events.into_iter(), gap, place);
     }
 
-    fn resume(&mut self, cursor: Cursor, verdict: CursorStanding) {
+    fn resume(&mut self, cursor: Cursor, verdict: CursorStanding) -> Result<(), Problem> {
+        let head = self.hub.head();
         let standing = match self.hub.judge(cursor) {
-            CursorStanding::Unknown => verdict,
+            CursorStanding::Unknown => reached(verdict, cursor, head)?,
             known => known,
         };
         match standing {
-            CursorStanding::Good => self.place = cursor.seq().min(self.hub.head()),
-            CursorStanding::Rewound(common) => {
-                self.begin_anew(cursor, common.min(self.hub.head()), GapReason::Rewound);
-            }
+            CursorStanding::Good => self.place = cursor.seq(),
+            CursorStanding::Rewound(common) => self.begin_anew(cursor, common.min(head), GapReason::Rewound),
             CursorStanding::Unknown => self.begin_anew(cursor, self.hub.floor(), GapReason::Reset),
         }
+        Ok(())
     }
 
     /// Goes over to a history that became another. A snapshot under way stays true of its place, and is told whole.
@@ -115,8 +110,25 @@ impl BrokerFeed {
     fn begin_anew(&mut self, came_with: Cursor, place: u64, reason: GapReason) {
         self.place = place;
         self.told_to = self.peek().lost_to.unwrap_or(0);
-        let complete_from = self.told_to.max(place) + 1;
+        let complete_from = self.told_to.max(place).saturating_add(1);
         let gap = Gap::new(came_with, self.cursor(complete_from), self.cursor(place), reason);
         self.stage = Stage::Beginning(Some(gap));
+    }
+}
+
+/// What the engine says of `cursor`, unless that is of a place that has not come yet: who began before it would be
+/// told again what he had.
+fn reached(verdict: CursorStanding, cursor: Cursor, head: u64) -> Result<CursorStanding, Problem> {
+    let place = match verdict {
+        CursorStanding::Good => cursor.seq(),
+        CursorStanding::Rewound(common) => common,
+        CursorStanding::Unknown => return Ok(verdict),
+    };
+    match place <= head {
+        true => Ok(verdict),
+        false => {
+            Err(Problem::new(ErrorKind::Unavailable, "this node is behind the cursor")
+                .with_retry(BEHIND_RETRY))
+        }
     }
 }

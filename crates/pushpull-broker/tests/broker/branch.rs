@@ -53,7 +53,7 @@ fn new(seq: u64) -> Cursor {
     Cursor::new(Epoch::from_random(2), seq)
 }
 
-async fn unbegun() -> (Broker, Tail) {
+pub(crate) async fn unbegun() -> (Broker, Tail) {
     let told = Told::default();
     let broker = Broker::open(told.clone(), Retention::default()).await.unwrap();
     let tail = told.0.lock().unwrap().clone().unwrap();

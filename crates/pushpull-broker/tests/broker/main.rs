@@ -10,6 +10,7 @@ mod publish;
 mod race;
 mod relay;
 mod retention;
+mod rewinds;
 mod scenarios;
 mod snapshot;
 

@@ -1,0 +1,204 @@
+//! Beginning while another thread rewinds: whatever was told is of one history, and told void if that is left.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use pushpull_broker::{Broker, Entry, Tail};
+use pushpull_core::{Cursor, Epoch, Message, Start, StartAt, Subscription};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{branch::unbegun, consume, drain, fetch, fetching};
+
+/// The newest place of every history.
+const HEAD: u64 = 1000;
+
+/// The last place that all histories share.
+const COMMON: u64 = 499;
+
+/// What `t1` has behind the common place.
+const NEWS: &str = "e601 e801";
+
+/// A hub that is to be rewound from [`HEAD`] to [`COMMON`]. Its many topics make that take its time.
+struct Rewound {
+    broker: Broker,
+    tail: Tail,
+}
+
+/// What a reader was told at once, and by what it is told the rest.
+struct Begun {
+    asked: StartAt,
+    told: String,
+    subscription: Subscription,
+}
+
+/// How far readers have come, and when they are to stop.
+#[derive(Default)]
+struct Pace {
+    rounds: AtomicUsize,
+    is_over: AtomicBool,
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_time().build().unwrap()
+}
+
+fn cursor(epoch: u64, seq: u64) -> Cursor {
+    Cursor::new(Epoch::from_random(epoch), seq)
+}
+
+/// The common place, which is of the first epoch.
+fn common() -> Cursor {
+    cursor(1, COMMON)
+}
+
+impl Pace {
+    fn wait(&self, rounds: usize) {
+        let goal = self.rounds.load(Ordering::Acquire) + rounds;
+        while self.rounds.load(Ordering::Acquire) < goal {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Calls `read` until it is over, at most a thousand times.
+    fn read<T>(&self, mut read: impl FnMut() -> T) -> Vec<T> {
+        let mut all = Vec::new();
+        while !self.is_over.load(Ordering::Acquire) {
+            if all.len() < 1000 {
+                all.push(read());
+            }
+            self.rounds.fetch_add(1, Ordering::AcqRel);
+        }
+        all
+    }
+}
+
+impl Rewound {
+    fn new() -> Self {
+        let (broker, tail) = runtime().block_on(unbegun());
+        tail.begin(Epoch::from_random(1), 1);
+        let hub = Self { broker, tail };
+        hub.push(1);
+        hub
+    }
+
+    fn push(&self, first: u64) {
+        let entry = |seq: u64| {
+            let topic = format!("t{}", seq % 200).parse().unwrap();
+            Entry::new(seq, 0, topic, Message::text("x").with_key("k"))
+        };
+        self.tail.push((first..=HEAD).map(entry).collect());
+    }
+
+    /// Rewinds in the middle of what `read` does on another thread, and fills history up when that is done.
+    fn during<T: Send + 'static>(&self, read: impl FnMut(&Broker, &Runtime) -> T + Send + 'static) -> Vec<T> {
+        let pace = Arc::new(Pace::default());
+        let reader = std::thread::spawn({
+            let (pace, broker, mut read) = (pace.clone(), self.broker.clone(), read);
+            move || {
+                let runtime = runtime();
+                pace.read(|| read(&broker, &runtime))
+            }
+        });
+        pace.wait(20);
+        self.tail.begin(Epoch::from_random(2), COMMON + 1);
+        pace.wait(20);
+        pace.is_over.store(true, Ordering::Release);
+        let told = reader.join().unwrap();
+        self.push(COMMON + 1);
+        told
+    }
+}
+
+impl Begun {
+    async fn at(broker: &Broker, asked: StartAt) -> Self {
+        let mut subscription = consume(broker, "t1", asked).await;
+        Self { asked, told: drain(&mut subscription), subscription }
+    }
+
+    /// What it was told at once, and what it is told then, must be one of `all`.
+    fn check(mut self, all: &[&str]) {
+        let then = drain(&mut self.subscription);
+        let told = format!("{} {then}", self.told);
+        assert!(all.contains(&told.trim_end()), "{:?}: {told}, not one of {all:?}", self.asked);
+    }
+}
+
+#[test]
+fn whoever_begins_during_a_rewind_is_told_it_or_is_behind_it() {
+    let (news, void) = (format!("p499 {NEWS}"), format!("rewound {HEAD}..500@499 p499 {NEWS}"));
+    for _ in 0..100 {
+        let hub = Rewound::new();
+        let lost = cursor(1, 800);
+        let starts = [Start::Latest.into(), StartAt::After(lost), Start::Last.into(), Start::Snapshot.into()];
+        let mut turn = starts.into_iter().cycle();
+        let begun = hub.during(move |broker, runtime| {
+            let asked = turn.next().unwrap();
+            runtime.block_on(Begun::at(broker, asked))
+        });
+        for one in begun {
+            match one.asked {
+                StartAt::Start(Start::Latest) => {
+                    one.check(&[&format!("p1000 {void}"), &news, &void]);
+                }
+                StartAt::After(_) => one.check(&[
+                    &format!("p800 e801 {void}"),
+                    &format!("p800 rewound 800..500@499 {news}"),
+                    &format!("rewound 800..500@499 {news}"),
+                ]),
+                _ => one.check(&[&format!("s801 p1000 {void}"), &format!("s401 {news}")]),
+            }
+        }
+    }
+}
+
+#[test]
+fn an_answer_during_a_rewind_is_of_one_history() {
+    for _ in 0..100 {
+        let hub = Rewound::new();
+        let [head, lost] = [HEAD, 800].map(|seq| cursor(1, seq));
+        let starts = [StartAt::After(lost), StartAt::After(common()), Start::Last.into()];
+        let mut turn = starts.into_iter().cycle();
+        let answers = hub.during(move |broker, runtime| {
+            let asked = turn.next().unwrap();
+            let (told, batch) = runtime.block_on(fetch(broker, fetching("t1", asked)));
+            (asked, told, batch.place.unwrap())
+        });
+        for (asked, told, place) in answers {
+            let (before, then) = match asked {
+                StartAt::After(cursor) if cursor == lost => ("e801", "rewound 800..500@499"),
+                StartAt::After(_) => (NEWS, ""),
+                StartAt::Start(_) => ("s801", "s401"),
+            };
+            let meanwhile = format!("{before} rewound 1000..500@499");
+            let all = [(before, head), (then, common()), (&*meanwhile, common())];
+            assert!(all.contains(&(&told, place)), "{asked:?}: {told} at {place}, not one of {all:?}");
+        }
+    }
+}
+
+#[test]
+fn the_newest_place_is_of_one_history() {
+    const REWINDS: u64 = 500_000;
+    let (broker, tail) = runtime().block_on(unbegun());
+    tail.begin(Epoch::from_random(1), 1);
+    tail.complete_to(COMMON);
+    let writer = std::thread::spawn(move || {
+        for epoch in 2..REWINDS {
+            tail.begin(Epoch::from_random(epoch), COMMON + 1);
+            tail.complete_to(HEAD + epoch);
+        }
+    });
+    let runtime = runtime();
+    let mut was_done = false;
+    while !was_done {
+        was_done = writer.is_finished();
+        let latest = runtime.block_on(fetch(&broker, fetching("t1", Start::Latest))).1;
+        for place in [broker.place(), latest.place.unwrap()] {
+            let head = HEAD + place.epoch().as_u64();
+            assert!(place == common() || place.seq() == head, "{place} is neither {} nor {head}", common());
+        }
+    }
+    writer.join().unwrap();
+}
