@@ -97,7 +97,8 @@ mod tests {
         );
         assert_eq!(
             written(Message::new("hi"), Prev::Unknown),
-            "{\"topic\":\"a.b\",\"cursor\":\"k1-3\",\"time\":17,\"type\":\"application/octet-stream\",\"data64\":\"aGk=\"}\n"
+            "{\"topic\":\"a.b\",\"cursor\":\"k1-3\",\"time\":17,\"type\":\"application/octet-stream\",\
+             \"data64\":\"aGk=\"}\n"
         );
     }
 
