@@ -7,7 +7,7 @@ use std::{
     convert::Infallible,
     fmt,
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
 };
@@ -146,7 +146,8 @@ impl Session {
                 Stage::Ended => return Poll::Ready(None),
             }
             if self.spent >= TURN {
-                cx.waker().wake_by_ref();
+                // Behind the other tasks and all that waits for a socket: waking oneself would come before those.
+                let _ = pin!(tokio::task::yield_now()).poll(cx);
                 return Poll::Pending;
             }
             self.poll_end(cx);

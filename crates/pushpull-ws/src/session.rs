@@ -12,7 +12,7 @@ use std::{
     collections::VecDeque,
     fmt,
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -211,7 +211,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
                 return Poll::Pending;
             }
         }
-        cx.waker().wake_by_ref();
+        yield_turn(cx);
         Poll::Pending
     }
 
@@ -356,6 +356,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         }
         progress
     }
+}
+
+/// Asks for another turn, behind the other tasks and all that waits for a socket. Waking oneself would come before the
+/// sockets: a runtime in which some task is always ready looks at them once in dozens of polls.
+fn yield_turn(cx: &mut Context<'_>) {
+    let _ = pin!(tokio::task::yield_now()).poll(cx);
 }
 
 /// Serves it to its end. A future by itself: a task that is no larger than the connection.

@@ -68,6 +68,8 @@ async fn one_turn_publishes_some_thousand_messages_at_most() {
             }
             let done = broker.place().seq();
             assert!(done - before <= most, "{} in a turn", done - before);
+            assert_eq!(wakes.0.load(Ordering::Relaxed), woken, "others come before it");
+            tokio::task::yield_now().await;
             let now = wakes.0.load(Ordering::Relaxed);
             assert!(now > woken, "it asks for its next turn");
             (turns, before, woken) = (turns + 1, done, now);

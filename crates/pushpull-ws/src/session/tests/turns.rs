@@ -48,11 +48,13 @@ impl Turns {
         Self { session, wakes: Arc::default() }
     }
 
-    /// One turn; whether it asks for another at once.
-    fn turn(&mut self) -> bool {
+    /// One turn; whether it asks for another.
+    async fn turn(&mut self) -> bool {
         let before = self.wakes.0.load(Ordering::Relaxed);
         let waker = Waker::from(self.wakes.clone());
         assert!(Pin::new(&mut self.session).poll(&mut Context::from_waker(&waker)).is_pending());
+        assert_eq!(self.wakes.0.load(Ordering::Relaxed), before, "others come before it");
+        tokio::task::yield_now().await;
         self.wakes.0.load(Ordering::Relaxed) > before
     }
 }
@@ -91,7 +93,7 @@ async fn one_turn_publishes_some_thousand_messages_at_most() {
         let mut count = 0;
         while broker.place().seq() < all {
             let before = broker.place().seq();
-            let again = turns.turn();
+            let again = turns.turn().await;
             assert!(broker.place().seq() - before <= most, "{mode:?}: {}", broker.place().seq() - before);
             assert!(again || broker.place().seq() == all, "{mode:?}: it asks for its next turn");
             count += 1;
@@ -113,7 +115,7 @@ async fn one_turn_inflates_no_more_than_a_message_beyond_its_measure() {
     for done in 0..8 {
         assert_eq!(broker.place().seq(), done);
         while broker.place().seq() == done {
-            let asked_again = turns.turn();
+            let asked_again = turns.turn().await;
             assert!(turns.session.spent <= TURN + 3 * (1 << 20), "{}", turns.session.spent);
             assert!(asked_again || broker.place().seq() == 8);
         }
@@ -132,7 +134,7 @@ async fn pings_and_what_comes_behind_a_close_have_their_measure_too() {
             turns.session.close(&Closing::new(close::NORMAL, ""));
         }
         let mut count = 1;
-        while turns.turn() {
+        while turns.turn().await {
             count += 1;
         }
         assert!(count > 5, "{count} turns");
@@ -193,7 +195,7 @@ async fn a_peer_that_takes_no_answers_costs_what_it_says_at_once_and_144_kib() {
         let mut turns = Turns::after(&broker, mode, message.repeat(count));
         let (mut most, mut does_go_on) = (0, true);
         while does_go_on {
-            does_go_on = turns.turn();
+            does_go_on = turns.turn().await;
             most = most.max(turns.session.held());
         }
         // An answer of these has less than 1 KiB.
