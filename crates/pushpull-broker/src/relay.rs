@@ -1,7 +1,11 @@
 //! The relay engine: a broker whose sequence is another broker's, over any transport.
 
+mod follow;
 mod intake;
+mod judge;
+mod lane;
 mod link;
+mod void;
 
 use std::{
     fmt,
@@ -11,8 +15,7 @@ use std::{
 
 use async_trait::async_trait;
 use pushpull_core::{
-    Context, Cursor, CursorStanding, ErrorKind, Problem, Producer, PublishError, Published, Push, Start,
-    Topics,
+    Context, Cursor, CursorStanding, ErrorKind, Problem, Producer, PublishError, Published, Push, Topics,
 };
 use tokio::{
     task::AbortHandle,
@@ -137,13 +140,8 @@ impl Engine for RelayEngine {
     /// If the upstream refuses to be followed. One that cannot be reached is tried again and again.
     async fn open(&self, tail: Tail) -> Result<(), Problem> {
         tail.limit_to(self.link.topics().clone());
-        let first = match self.link.subscribe(Cursor::UNKNOWN).await {
-            Ok(subscription) => Some(subscription),
-            Err(error) if error.is_retryable() => None,
-            Err(error) => return Err(error.into()),
-        };
         self.link.attach(&tail);
-        let following = tokio::spawn(link::follow(self.link.clone(), tail, first)).abort_handle();
+        let following = tokio::spawn(follow::follow(self.link.clone(), tail)).abort_handle();
         if let Some(before) = self.following().replace(following) {
             before.abort();
         }
@@ -158,14 +156,13 @@ impl Engine for RelayEngine {
         let until = append.deadline.map_or(own, |deadline| deadline.min(own));
         let Published { first, last, .. } = self.publish(&append, until).await?;
         let late = |_| PublishError::unknown(late("what was published did not come back in time"));
-        timeout_at(until, self.link.passed(last)).await.map_err(late)?;
+        timeout_at(until, self.link.passed(&[last])).await.map_err(late)?;
         Ok(Appended::at(first, last))
     }
 
     /// Asks the upstream for its newest place, by a subscription like the one that delivers.
     async fn probe(&self) -> Result<(), Problem> {
-        self.link.check_up()?;
-        self.link.ask(Start::Latest.into()).await.map(drop)
+        self.link.probe().await
     }
 
     async fn judge(&self, cursor: Cursor) -> Result<CursorStanding, Problem> {

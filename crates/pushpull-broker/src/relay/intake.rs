@@ -96,7 +96,7 @@ impl Intake {
     /// judges no lost branch as good.
     fn enter(&mut self, at: Cursor, place: Cursor) {
         if at.epoch() != self.epoch && at.epoch() != place.epoch() {
-            self.begin(at.epoch(), place.seq() + 1);
+            self.begin(at.epoch(), place.seq().saturating_add(1));
         }
     }
 
@@ -122,7 +122,7 @@ impl Intake {
             }
             // A new epoch begins behind the last common place, so what follows it is of that one.
             GapReason::Rewound if self.place.is_some() && gap.before.epoch() != self.epoch => {
-                self.begin(gap.before.epoch(), gap.cursor.seq() + 1);
+                self.begin(gap.before.epoch(), gap.cursor.seq().saturating_add(1));
                 self.tail.complete_to(gap.cursor.seq());
                 self.place = Some(gap.cursor);
                 self.lose_to(lost_to, gap.cursor);

@@ -5,6 +5,7 @@
 mod branch;
 mod delivery;
 mod history;
+mod judging;
 mod model;
 mod publish;
 mod race;
@@ -12,6 +13,7 @@ mod relay;
 mod retention;
 mod rewinds;
 mod scenarios;
+mod scripted;
 mod snapshot;
 
 use std::task::{Context, Poll};

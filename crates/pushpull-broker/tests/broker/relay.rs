@@ -1,26 +1,23 @@
 //! The relay engine over sources in the same process.
 
-use std::{
-    collections::VecDeque,
-    future::pending,
-    sync::{Arc, Mutex},
-    task,
-    time::Duration,
-};
+use std::{future::pending, sync::Mutex, task, time::Duration};
 
 use async_trait::async_trait;
 use pushpull_broker::{Broker, RelayEngine, Retention};
 use pushpull_core::{
-    Batch, Bounds, ConsumeError, Context, Cursor, Delivery, Epoch, ErrorKind, Event, EventParts, Feed, Gap,
-    GapReason, Link, Message, Outcome, Prev, Problem, Producer, ProducerExt, PublishError, Published, Push,
-    PushExt, Standing, Start, StartAt, Subscribe, SubscribeError, Subscription, Topic, Topics,
+    Batch, Bounds, ConsumeError, Context, Cursor, Delivery, ErrorKind, Feed, GapReason, Link, Message,
+    Outcome, Prev, Problem, Producer, ProducerExt, PublishError, Published, Push, PushExt, Standing, Start,
+    StartAt, Subscribe, SubscribeError, Subscription, Topic, Topics,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::oneshot,
     time::{Instant, timeout},
 };
 
-use crate::{asking, at, consume, drain, fetch, fetching, publish, publish_key};
+use crate::{
+    asking, at, consume, drain, fetch, fetching, publish, publish_key,
+    scripted::{Scripted, Word, cursor, event, gap, nothing, place, scripted},
+};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -30,128 +27,13 @@ async fn relay_of(broker: &Broker) -> Broker {
 }
 
 /// Waits until `broker` stands at `place`.
-async fn reach(broker: &Broker, place: Cursor) {
+pub(crate) async fn reach(broker: &Broker, place: Cursor) {
     let standing = async {
         while broker.place() != place {
             tokio::task::yield_now().await;
         }
     };
     timeout(PATIENCE, standing).await.unwrap_or_else(|_| panic!("{} is not {place}", broker.place()));
-}
-
-/// A source whose subscriptions the test feeds, and that keeps what it was asked.
-#[derive(Clone, Default)]
-struct Scripted(Arc<Mutex<Script>>);
-
-#[derive(Default)]
-struct Script {
-    asked: Vec<Subscribe>,
-    /// What each subscription, one after the other, brings; without one, it is refused.
-    feeds: VecDeque<Result<mpsc::UnboundedReceiver<Word>, Problem>>,
-}
-
-enum Word {
-    Say(Delivery),
-    Fail(Problem),
-}
-
-struct ScriptedFeed(mpsc::UnboundedReceiver<Word>, Option<Cursor>);
-
-impl Scripted {
-    fn feed(&self) -> mpsc::UnboundedSender<Word> {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        self.0.lock().unwrap().feeds.push_back(Ok(receiver));
-        sender
-    }
-
-    fn refuse(&self, problem: Problem) {
-        self.0.lock().unwrap().feeds.push_back(Err(problem));
-    }
-
-    fn asked(&self) -> Vec<StartAt> {
-        self.0.lock().unwrap().asked.iter().map(|request| request.start).collect()
-    }
-}
-
-#[async_trait]
-impl Push for Scripted {
-    async fn subscribe(&self, _: &Context, request: Subscribe) -> Result<Subscription, SubscribeError> {
-        let mut script = self.0.lock().unwrap();
-        script.asked.push(request.clone());
-        match script.feeds.pop_front() {
-            Some(Ok(receiver)) => Ok(Subscription::new(ScriptedFeed(receiver, None), &request)),
-            Some(Err(problem)) => Err(problem.into()),
-            None => Err(Problem::new(ErrorKind::Unavailable, "nobody there").into()),
-        }
-    }
-}
-
-impl Feed for ScriptedFeed {
-    fn poll_batch(
-        &mut self,
-        cx: &mut task::Context<'_>,
-        _: Bounds,
-        out: &mut Batch,
-    ) -> task::Poll<Option<Result<(), ConsumeError>>> {
-        self.0.poll_recv(cx).map(|word| {
-            word.map(|word| match word {
-                Word::Say(delivery) => {
-                    self.1 = delivery.place().or(self.1);
-                    out.deliveries.push(delivery);
-                    Ok(())
-                }
-                Word::Fail(problem) => Err(problem.into()),
-            })
-        })
-    }
-
-    fn place(&self) -> Option<Cursor> {
-        self.1
-    }
-
-    fn retarget(&mut self, _: Topics) -> Result<(), SubscribeError> {
-        Ok(())
-    }
-
-    fn grant(&mut self, _: u64) {}
-
-    fn conflated(&self) -> u64 {
-        0
-    }
-
-    fn standing(&self) -> Option<Standing> {
-        None
-    }
-}
-
-fn cursor(epoch: u64, seq: u64) -> Cursor {
-    Cursor::new(Epoch::from_random(epoch), seq)
-}
-
-fn event(cursor: Cursor, prev: Prev) -> Word {
-    let (topic, message) = ("a".parse().unwrap(), Message::text("x"));
-    Word::Say(Delivery::Event(Event::new(EventParts { topic, cursor, prev, time_ms: 7, message })))
-}
-
-fn gap(after: Cursor, before: Cursor, cursor: Cursor, reason: GapReason) -> Word {
-    Word::Say(Delivery::Gap(Gap::new(after, before, cursor, reason)))
-}
-
-fn place(cursor: Cursor) -> Word {
-    Word::Say(Delivery::Place(cursor))
-}
-
-/// What a source answers that retains nothing, and whose newest place is `at`.
-fn nothing(at: Cursor) -> Word {
-    gap(Cursor::UNKNOWN, cursor(at.epoch().as_u64(), at.seq() + 1), at, GapReason::Reset)
-}
-
-async fn scripted() -> (Broker, Scripted, mpsc::UnboundedSender<Word>) {
-    let source = Scripted::default();
-    let feed = source.feed();
-    feed.send(nothing(cursor(1, 10))).ok().unwrap();
-    let relay = Broker::open(RelayEngine::new(source.clone()), Retention::default()).await.unwrap();
-    (relay, source, feed)
 }
 
 #[tokio::test]
@@ -269,50 +151,6 @@ async fn what_does_not_come_back_in_time_is_of_unknown_outcome() {
         let late = relay.publish(&cx, &topic, &[Message::text("x")]).await.unwrap_err();
         assert_eq!((late.outcome(), begun.elapsed().as_secs()), (Outcome::Unknown, 4));
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_comes_with_a_place_ahead_of_the_relay_waits_until_it_is_there() {
-    let (relay, source, feed) = scripted().await;
-    let asked = source.feed();
-    asked.send(place(cursor(1, 12))).ok().unwrap();
-    let early = tokio::spawn({
-        let relay = relay.clone();
-        async move { drain(&mut consume(&relay, "a", cursor(1, 12)).await) }
-    });
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(!early.is_finished(), "it must not be told a reset");
-    feed.send(event(cursor(1, 11), Prev::First)).ok().unwrap();
-    feed.send(event(cursor(1, 12), Prev::At(cursor(1, 11)))).ok().unwrap();
-    assert_eq!(early.await.unwrap(), "p12");
-    assert_eq!(source.asked(), [Cursor::UNKNOWN.into(), StartAt::After(cursor(1, 12))]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn what_the_upstream_says_of_an_unknown_cursor_holds() {
-    let (relay, source, _feed) = scripted().await;
-    let answers = [
-        (
-            gap(cursor(1, 50), cursor(1, 11), cursor(1, 10), GapReason::Reset),
-            cursor(1, 50),
-            "reset 50..11@10 p10",
-        ),
-        (
-            gap(cursor(3, 50), cursor(3, 9), cursor(3, 8), GapReason::Rewound),
-            cursor(3, 50),
-            "rewound 50..11@8 p8",
-        ),
-        (place(cursor(4, 5)), cursor(4, 5), "p5 evicted 5..11@5"),
-        (place(cursor(4, 10)), cursor(4, 10), "p10"),
-    ];
-    for (word, came_with, told) in answers {
-        source.feed().send(word).ok().unwrap();
-        // The sender is dropped: one word is all that is read.
-        assert_eq!(drain(&mut consume(&relay, "a", came_with).await), told);
-    }
-    let unanswered = relay.consume(asking("a").from(cursor(5, 1))).await.unwrap_err();
-    assert_eq!(unanswered.kind(), ErrorKind::Unavailable, "what cannot be asked is not told to be lost");
-    assert_eq!(drain(&mut consume(&relay, "a", Cursor::UNKNOWN).await), "reset 0..11@10 p10");
 }
 
 #[tokio::test(start_paused = true)]
@@ -470,4 +308,77 @@ async fn a_relay_knows_the_keys_that_it_saw_from_the_first_event_on() {
     assert_eq!(drain(&mut consume(&relay, "fresh", Start::Snapshot).await), "s3 p3");
     assert_eq!(drain(&mut consume(&relay, "old", Start::Snapshot).await), "evicted 0..2@0 s2 p3");
     assert_eq!(drain(&mut consume(&relay, "old", Start::Last).await), "s2 p3");
+}
+
+/// Lets nobody in, and does not say so either.
+struct Hole;
+
+#[async_trait]
+impl Push for Hole {
+    async fn subscribe(&self, _: &Context, _: Subscribe) -> Result<Subscription, SubscribeError> {
+        pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn opening_waits_for_an_upstream_that_never_answers_no_longer_than_it_may() {
+    let begun = Instant::now();
+    let engine = RelayEngine::new(Hole).with_open_timeout(Duration::from_secs(2));
+    let opening = timeout(Duration::from_secs(60), Broker::open(engine, Retention::default()));
+    let relay = opening.await.unwrap().unwrap();
+    assert_eq!((begun.elapsed().as_secs(), relay.stats().engine_up), (2, false));
+    assert_eq!(relay.probe().await.unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_hint_keeps_a_relay_away_for_more_than_an_hour() {
+    let (relay, source, feed) = scripted().await;
+    let (retry, begun) = (Some(Duration::from_secs(u64::from(u32::MAX))), Instant::now());
+    let next = source.feed();
+    feed.send(Word::Say(Delivery::Link(Link::Ended { retry, cursor: None }))).ok().unwrap();
+    drop(feed);
+    next.send(place(cursor(1, 11))).ok().unwrap();
+    let back = async {
+        while relay.place() != cursor(1, 11) {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(4000), back).await.unwrap();
+    assert_eq!(begun.elapsed().as_secs() / 100, 36);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_relay_that_follows_no_more_is_down() {
+    let (relay, _source, feed) = scripted().await;
+    assert!(relay.stats().engine_up);
+    feed.send(Word::Panic).ok().unwrap();
+    while relay.stats().engine_up {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(relay.probe().await.unwrap_err().kind(), ErrorKind::Unavailable);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_number_of_an_upstream_is_too_large() {
+    let (relay, _source, feed) = scripted().await;
+    let say = |word| feed.send(word).ok().unwrap();
+    let last = u64::MAX;
+    let mut live = consume(&relay, "a", Start::Latest).await;
+    say(place(cursor(1, last)));
+    reach(&relay, cursor(1, last)).await;
+    assert_eq!(drain(&mut live), "p10");
+    say(gap(cursor(1, last), cursor(1, last), cursor(1, last), GapReason::Lagged));
+    say(gap(cursor(1, last), cursor(2, last), cursor(2, last), GapReason::Rewound));
+    say(event(cursor(2, last), Prev::At(cursor(1, last))));
+    reach(&relay, cursor(2, last)).await;
+    drain(&mut live);
+    for start in [Start::Latest, Start::Earliest, Start::Last, Start::Snapshot] {
+        drain(&mut consume(&relay, "a", start).await);
+    }
+    say(gap(cursor(2, last), cursor(3, 0), cursor(3, 0), GapReason::Reset));
+    say(event(cursor(3, 0), Prev::First));
+    say(event(cursor(3, 1), Prev::First));
+    reach(&relay, cursor(3, 1)).await;
+    assert!(drain(&mut live).ends_with("p0 e1"));
+    assert!(relay.stats().engine_up);
 }
