@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use crate::{
     Batch, Bounds, ConsumeError, Context, Cursor, Delivery, ErrorKind, Feed, Fetch, FetchError, Link,
     Problem, Pull, Push, Retry, Schedule, Standing, StartAt, Subscribe, SubscribeError, Subscription, Topics,
+    reconnect::LONGEST_REST,
 };
 
 pub use pushed::{PushHinted, Pushed, PushedItem, PushedStream, Receipt, Taken};
@@ -207,7 +208,7 @@ impl HybridFeed {
         }
         let own = self.schedule.backoff.next_delay();
         let delay = match error.retry() {
-            Retry::After(hint) => hint.max(own),
+            Retry::After(hint) => hint.min(LONGEST_REST).max(own),
             _ => own,
         };
         self.is_troubled = true;

@@ -9,7 +9,7 @@ use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use crate::{
     Batch, ConsumeError, Context, Cursor, Delivery, Dialing, ErrorKind, Feed, Fetch, FetchError, Link,
-    Problem, Pull, Retry, StartAt, Subscribe, SubscribeError, Subscription,
+    Problem, Pull, Retry, StartAt, Subscribe, SubscribeError, Subscription, reconnect::LONGEST_REST,
 };
 
 pub use schedule::Schedule;
@@ -212,7 +212,7 @@ impl Polling {
             return Some(Problem::from(error).into());
         }
         let delay = match error.retry() {
-            Retry::After(hint) => hint.max(self.schedule.backoff.next_delay()),
+            Retry::After(hint) => hint.min(LONGEST_REST).max(self.schedule.backoff.next_delay()),
             _ => self.schedule.backoff.next_delay(),
         };
         self.troubled = true;

@@ -173,6 +173,14 @@ async fn trouble_with_the_pull_is_told_and_holds_up_no_push_that_fits() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_hint_keeps_it_away_for_more_than_an_hour() {
+    let steps = [Step::Fail(down().with_retry(Duration::MAX)), Step::Answer(batch([], 5))];
+    let mut rig = rig(&asks(Start::Latest), steps).await;
+    assert_eq!(rig.take(3).await, ["reconnecting (down)", "connected", "place 5"]);
+    assert_eq!(rig.pull.pauses()[0], Duration::from_secs(3600));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pull_that_lags_is_asked_again_and_not_for_ever() {
     let steps = (0..20).map(|_| Step::Answer(batch([], 5)));
     let mut rig = rig(&asks(Start::Latest), steps).await;

@@ -148,6 +148,14 @@ async fn a_source_that_does_not_wait_is_not_asked_in_a_busy_loop() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_hint_keeps_it_away_for_more_than_an_hour() {
+    let pull = FakePull::new([Step::Fail(down().with_retry(Duration::MAX)), Step::Answer(batch([], 4))]);
+    let mut subscription = begin(&pull, &asks(Start::Latest), steady(1));
+    assert_eq!(take(&mut subscription, 3).await, ["reconnecting (down)", "connected", "place 4"]);
+    assert_eq!(pull.pauses()[0], Duration::from_secs(3600));
+}
+
+#[tokio::test(start_paused = true)]
 async fn trouble_is_told_and_its_end_too() {
     let pull = FakePull::new([
         Step::Fail(down()),
