@@ -105,6 +105,7 @@ impl Fallback {
     }
 }
 
+#[deny(clippy::missing_trait_methods, reason = "what a dial hears and knows must not get lost here")]
 impl Dial for Fallback {
     fn dial(&self, request: Subscribe) -> Dialing {
         Box::pin(walk(self.ways.clone(), self.trail.clone(), request, self.patience))

@@ -205,6 +205,7 @@ impl<D> Reconnecting<D> {
     }
 }
 
+#[deny(clippy::missing_trait_methods, reason = "what a feed can do must not get lost here")]
 impl<D: Dial> Feed for Reconnecting<D> {
     fn poll_batch(
         &mut self,

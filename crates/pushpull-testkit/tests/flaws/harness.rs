@@ -176,6 +176,7 @@ impl FlawedFeed {
     }
 }
 
+#[deny(clippy::missing_trait_methods, reason = "it is flawed in what it says it is, and in nothing else")]
 impl Feed for FlawedFeed {
     fn poll_batch(
         &mut self,
@@ -218,5 +219,9 @@ impl Feed for FlawedFeed {
 
     fn standing(&self) -> Option<Standing> {
         None
+    }
+
+    fn transport(&self) -> Option<&'static str> {
+        self.inner.transport()
     }
 }
