@@ -22,7 +22,7 @@ use super::{
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
-/// After how long listening is tried again where it failed: no descriptor was free, most likely.
+/// After how long listening, or accepting, is tried again where it failed: no descriptor was free, most likely.
 const AGAIN: Duration = Duration::from_millis(10);
 
 /// A port that stays ours while nobody listens on it.
@@ -74,9 +74,7 @@ pub(super) async fn keep(port: Port, tcp: TcpListener, shared: Arc<Shared>) {
         let is_open = |faults: &Faults| faults.door == Door::Open;
         match &listener {
             Some(tcp) => tokio::select! {
-                accepted = tcp.accept() => if let Ok((client, _)) = accepted {
-                    welcome(client, &shared, &mut connections);
-                },
+                client = accept(tcp) => welcome(client, &shared, &mut connections),
                 // The sender is in `shared`.
                 _ = faults.wait_for(|faults| !is_open(faults)) => listener = None,
             },
@@ -91,6 +89,16 @@ pub(super) async fn keep(port: Port, tcp: TcpListener, shared: Arc<Shared>) {
     }
 }
 
+/// The next client. What cannot be accepted stays in the queue, so it is tried again, but not in a busy loop.
+async fn accept(tcp: &TcpListener) -> TcpStream {
+    loop {
+        match tcp.accept().await {
+            Ok((client, _)) => return client,
+            Err(_) => sleep(AGAIN).await,
+        }
+    }
+}
+
 fn welcome(client: TcpStream, shared: &Arc<Shared>, connections: &mut JoinSet<()>) {
     while connections.try_join_next().is_some() {}
     if shared.open.load(Ordering::Acquire) >= MAX_CONNECTIONS {
@@ -101,4 +109,22 @@ fn welcome(client: TcpStream, shared: &Arc<Shared>, connections: &mut JoinSet<()
     let (generation, cut_at) = (shared.generation.subscribe(), shared.next_cut());
     let shared = shared.clone();
     connections.spawn(async move { shared.connect(client, generation, cut_at).await });
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_cannot_accept_pauses() {
+        // Never told to listen, so that every attempt fails at once.
+        let deaf = TcpListener::from_std(bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap().into()).unwrap();
+        assert!(deaf.accept().await.is_err());
+        let begun = Instant::now();
+        // Virtual time goes on only while nothing is to be done.
+        assert!(timeout(AGAIN * 10, accept(&deaf)).await.is_err());
+        assert_eq!(begun.elapsed(), AGAIN * 10);
+    }
 }
