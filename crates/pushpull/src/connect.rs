@@ -7,10 +7,12 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use pushpull_core::{
-    Backoff, Context, Dial, ErrorKind, Fallback, Message, Problem, Producer, PublishError, Published, Push,
-    Reconnecting, Subscribe, SubscribeError, Subscription, Topic,
+    Backoff, Batch, Context, Dial, ErrorKind, Fallback, Fetch, FetchError, Fetching, Message, Problem,
+    Producer, PublishError, Published, Pull, Push, Reconnecting, Subscribe, SubscribeError, Subscription,
+    Topic,
 };
 use pushpull_http::{HttpClient, Transport};
+use tokio::time::{Instant, timeout_at};
 
 pub use options::ConnectOptions;
 use target::Target;
@@ -38,6 +40,7 @@ impl Asked<'_> {
 /// One transport's client half.
 pub(crate) struct Client {
     push: Arc<dyn Push>,
+    pull: Option<Arc<dyn Pull>>,
     producer: Arc<dyn Producer>,
     dial: Arc<dyn Dial + Sync>,
 }
@@ -45,23 +48,35 @@ pub(crate) struct Client {
 impl Client {
     #[allow(dead_code, reason = "used where a transport is enabled")]
     pub(crate) fn new<C: Push + Producer + Dial + Clone>(client: C) -> Self {
-        Self { push: Arc::new(client.clone()), producer: Arc::new(client.clone()), dial: Arc::new(client) }
+        let (push, producer) = (Arc::new(client.clone()), Arc::new(client.clone()));
+        Self { push, pull: None, producer, dial: Arc::new(client) }
+    }
+
+    /// A client that can also be asked.
+    #[allow(dead_code, reason = "used where such a transport is enabled")]
+    pub(crate) fn pulling<C: Push + Pull + Producer + Dial + Clone>(client: C) -> Self {
+        Self { pull: Some(Arc::new(client.clone())), ..Self::new(client) }
     }
 }
 
-/// A server: a [`Push`] and a [`Producer`], whichever transport it is reached by. Cheap to clone (shared).
+/// A server: a [`Push`], a [`Pull`] and a [`Producer`], whichever transport it is reached by. Cheap to clone (shared).
 ///
 /// A subscription reconnects, resumes from its place, and tells every change of the link;
 /// [`Subscription::transport`] says by which transport it goes. Where there are [several](Source::transports), each
 /// subscription falls back, and comes back up, by itself.
 ///
 /// But over gRPC, publishing goes by `POST`, whichever transport subscriptions take, with an idempotency id of its own where the message has
-/// none: it is tried again for up to 30 s, or until the deadline of the call's [`Context`], 10 s an attempt. Several messages
-/// go as one batch only if they are JSON of one event name and key.
+/// none: it is tried again for up to 30 s ([`ConnectOptions::with_publish_timeout`]), or until the deadline of the call's
+/// [`Context`], 10 s an attempt. Several messages go as one batch only if they are JSON of one event name and key.
+///
+/// A question goes as one where the scheme pins long polling, HTTP polling or gRPC (HTTP polling never waits, whatever the
+/// question says); by any other transport it is a short subscription: see [`Fetching`].
 #[derive(Clone)]
 pub struct Source {
     push: Arc<dyn Push>,
+    pull: Arc<dyn Pull>,
     producer: Arc<dyn Producer>,
+    publish_timeout: Duration,
     transports: Arc<[Transport]>,
 }
 
@@ -94,7 +109,11 @@ impl ConnectOptions {
                 Arc::new(Falling { ways, patience, probe_interval })
             }
         };
-        Some(Source { push, producer, transports })
+        let pull = match clients {
+            [(_, Client { pull: Some(pull), .. })] => pull.clone(),
+            _ => Arc::new(Fetching::over(push.clone())),
+        };
+        Some(Source { push, pull, producer, publish_timeout: self.publish_timeout, transports })
     }
 }
 
@@ -142,7 +161,10 @@ impl Push for Falling {
 ///
 /// It opens no connection yet: a subscription or a publish does. A subscription to a server that is down is retried for as
 /// long as it lives, and tells so as [`Link::Reconnecting`](crate::Link::Reconnecting) with the cause; a server that refuses,
-/// or that is none of ours, is an error of `subscribe`.
+/// or that is none of ours, is an error of `subscribe`. So is one of which nothing is known by the deadline of the
+/// call's [`Context`]: [`ErrorKind::Timeout`], but for a pinned poll, which tells it as
+/// [`Link::Reconnecting`](crate::Link::Reconnecting). Without a deadline a first `subscribe` to a server that takes connections
+/// and never answers lasts 10 s for each transport, 40 s in all.
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`] if `url` is none; [`ErrorKind::Unsupported`] if the feature for it is off.
@@ -178,7 +200,17 @@ impl Source {
 #[async_trait]
 impl Push for Source {
     async fn subscribe(&self, cx: &Context, request: Subscribe) -> Result<Subscription, SubscribeError> {
-        self.push.subscribe(cx, request).await
+        let subscribing = self.push.subscribe(cx, request);
+        let Some(deadline) = cx.deadline else { return subscribing.await };
+        let late = |_| Err(Problem::new(ErrorKind::Timeout, "not subscribed within the deadline").into());
+        timeout_at(deadline, subscribing).await.unwrap_or_else(late)
+    }
+}
+
+#[async_trait]
+impl Pull for Source {
+    async fn fetch(&self, cx: &Context, request: Fetch) -> Result<Batch, FetchError> {
+        self.pull.fetch(cx, request).await
     }
 }
 
@@ -190,7 +222,8 @@ impl Producer for Source {
         topic: &Topic,
         messages: &[Message],
     ) -> Result<Published, PublishError> {
-        self.producer.publish(cx, topic, messages).await
+        let deadline = cx.deadline.unwrap_or_else(|| Instant::now() + self.publish_timeout);
+        self.producer.publish(&cx.clone().with_deadline(deadline), topic, messages).await
     }
 }
 

@@ -100,13 +100,13 @@ fn clients() -> Vec<(Transport, connect::Make)> {
         (Transport::Longpoll, |asked| {
             let client = pushpull_longpoll::LongpollClient::over(asked.http()?);
             let schedule = Schedule::long_poll(asked.options.wait);
-            Ok(connect::Client::new(client.with_schedule(schedule)))
+            Ok(connect::Client::pulling(client.with_schedule(schedule)))
         }),
         #[cfg(feature = "http-poll")]
         (Transport::Poll, |asked| {
             let client = pushpull_http_poll::HttpPollClient::over(asked.http()?);
             let schedule = Schedule::every(asked.options.interval);
-            Ok(connect::Client::new(client.with_schedule(schedule)))
+            Ok(connect::Client::pulling(client.with_schedule(schedule)))
         }),
         #[cfg(feature = "grpc-stream")]
         (Transport::Grpc, |asked| {
@@ -114,7 +114,7 @@ fn clients() -> Vec<(Transport, connect::Make)> {
             if let Some(token) = &asked.options.token {
                 client = client.with_token(token)?;
             }
-            Ok(connect::Client::new(client))
+            Ok(connect::Client::pulling(client))
         }),
     ]
 }

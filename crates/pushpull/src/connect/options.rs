@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// No time is longer: what a clock can still add.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// How to connect, beyond the URL.
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
@@ -10,6 +13,7 @@ pub struct ConnectOptions {
     pub(crate) wait: Duration,
     pub(super) patience: Duration,
     pub(super) probe_interval: Duration,
+    pub(super) publish_timeout: Duration,
 }
 
 impl Default for ConnectOptions {
@@ -20,6 +24,7 @@ impl Default for ConnectOptions {
             wait: Duration::from_secs(25),
             patience: Duration::from_secs(10),
             probe_interval: Duration::from_secs(30),
+            publish_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -52,7 +57,8 @@ impl ConnectOptions {
     }
 
     /// How long a transport may take to bring its first word before the next one is tried. Default: 10 s. Where none
-    /// answers a first subscribe may take so long for each. Without meaning where the scheme pins a transport.
+    /// answers a first subscribe may take so long for each, 40 s with every default, unless the deadline of its
+    /// [`Context`](crate::Context) ends it before. Without meaning where the scheme pins a transport.
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
@@ -65,6 +71,14 @@ impl ConnectOptions {
     #[must_use]
     pub fn with_probe_interval(mut self, interval: Duration) -> Self {
         self.probe_interval = interval;
+        self
+    }
+
+    /// How long a publish is tried whose [`Context`](crate::Context) names no deadline. Default: 30 s; at most a year.
+    /// Where no server is there it fails once no further attempt would come in time.
+    #[must_use]
+    pub fn with_publish_timeout(mut self, timeout: Duration) -> Self {
+        self.publish_timeout = timeout.min(LONGEST);
         self
     }
 }

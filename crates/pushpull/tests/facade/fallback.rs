@@ -1,6 +1,6 @@
 //! Falling back, and coming back up, over real servers behind proxies that spoil one transport after another.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, sync::Mutex, time::Duration};
 
 use pushpull::{
     Backend, Batch, Broker, ConnectOptions, Delivery, ErrorKind, Fetch, FetchError, Gate, Link, Message,
@@ -175,51 +175,81 @@ async fn it_goes_down_all_steps_at_once_and_up_again() {
     assert!(stage.running.stop().await);
 }
 
-/// Holds a source to every promise while `spoil` has its way with the proxy.
-async fn keeps_every_promise(spoil: impl AsyncFn(&Proxy)) {
+/// Notes by which transports events come to one more consumer, on and on.
+async fn watch(stage: &Stage, seen: &Mutex<BTreeSet<&'static str>>) {
+    let mut watching = stage.source.consume(Subscribe::to(">").unwrap()).await.unwrap();
+    while let Some(delivery) = watching.next().await {
+        if let (Delivery::Event(_), Some(transport)) = (delivery.unwrap(), watching.transport()) {
+            seen.lock().unwrap().insert(transport);
+        }
+    }
+}
+
+/// Holds a source to every promise while `spoil` has its way with the proxy, and until events have come by all of
+/// `transports`; says by which they came.
+async fn keeps_every_promise(
+    transports: &[&'static str],
+    spoil: impl AsyncFn(&Proxy),
+) -> BTreeSet<&'static str> {
     // Every subscription meets what holds the best transports back.
     let stage = Stage::start_with(quick().with_patience(Duration::from_millis(250))).await;
+    let seen = Mutex::new(BTreeSet::new());
     let promises = async {
         for promise in PROMISES {
             promise.verify(&stage).await.settle(&["fallback", promise.name]);
         }
+        while !transports.iter().all(|transport| seen.lock().unwrap().contains(transport)) {
+            stage.broker.publish_text("on and on").await;
+            sleep(Duration::from_millis(20)).await;
+        }
     };
     tokio::select! {
-        () = promises => {}
+        // Before anybody connects.
+        biased;
         () = spoil(&stage.proxy) => panic!("it goes on until the promises are kept"),
+        () = watch(&stage, &seen) => panic!("the watch was ended"),
+        () = promises => {}
     }
+    seen.into_inner().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_promise_is_kept_by_the_best_transport() {
-    keeps_every_promise(async |_| std::future::pending().await).await;
+    // Not by it alone: a promise of which connections are cut takes a step down.
+    keeps_every_promise(&["ws"], async |_| std::future::pending().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_promise_is_kept_by_the_last_transport() {
-    keeps_every_promise(async |proxy| {
+    let spoil = async |proxy: &Proxy| {
         proxy.set(impatient());
         std::future::pending().await
-    })
-    .await;
+    };
+    let seen = keeps_every_promise(&["poll"], spoil).await;
+    assert!(!seen.contains("ws") && !seen.contains("sse"), "{seen:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_promise_is_kept_while_the_proxy_changes_its_mind() {
-    keeps_every_promise(async |proxy| {
+    let spoil = async |proxy: &Proxy| {
         let mut random = fastrand::Rng::with_seed(7);
         loop {
             let torn = Faults::none().with_cuts(Cuts::within(1..=4096));
             let closed = Faults::none().with_door(Door::Refused);
             let faults = [Faults::none(), stripped(), buffered(), impatient(), torn, closed];
-            proxy.set(faults[random.usize(..faults.len())].clone());
+            let mind = random.usize(..faults.len());
+            proxy.set(faults[mind].clone());
             if random.bool() {
                 proxy.cut();
             }
-            sleep(Duration::from_millis(random.u64(50..600))).await;
+            // The way down to the last takes two lost connections of the one before.
+            let longest = if faults[mind] == impatient() { 4000 } else { 600 };
+            sleep(Duration::from_millis(random.u64(50..longest))).await;
         }
-    })
-    .await;
+    };
+    let every = ["ws", "sse", "longpoll", "poll"];
+    let seen = timeout(Duration::from_secs(120), keeps_every_promise(&every, spoil)).await;
+    assert_eq!(seen.expect("every step is taken"), BTreeSet::from(every));
 }
 
 #[tokio::test]
@@ -298,11 +328,11 @@ async fn what_a_server_does_not_serve_is_passed_over() {
 }
 
 #[tokio::test]
-async fn who_is_refused_is_refused_at_the_first_question() {
+async fn what_every_transport_is_told_alike_is_told() {
     let running = Running::start(page()).await;
     for (path, kind, questions) in [
-        ("/secret", ErrorKind::Unauthenticated, 1),
-        ("/forbidden", ErrorKind::Forbidden, 1),
+        ("/secret", ErrorKind::Unauthenticated, 4),
+        ("/forbidden", ErrorKind::Forbidden, 4),
         ("/nowhere", ErrorKind::NotFound, 4),
         ("", ErrorKind::Protocol, 4),
     ] {
@@ -331,10 +361,4 @@ async fn a_pinned_transport_falls_nowhere() {
     }
     drop(news);
     assert!(stage.running.stop().await);
-}
-
-impl Running {
-    fn address(&self) -> SocketAddr {
-        self.url.trim_start_matches("http://").parse().unwrap()
-    }
 }

@@ -10,9 +10,10 @@
     feature = "server"
 ))]
 
+mod between;
 mod fallback;
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
 use pushpull::{
     Backend, Body, Broker, ConnectOptions, Consumer, Cursor, Delivery, ErrorKind, Gate, Incomings, Message,
@@ -38,6 +39,10 @@ impl Running {
         let (url, (stop, stopped)) = (server.url(), oneshot::channel::<()>());
         let serving = tokio::spawn(server.serve_until(async { stopped.await.unwrap_or_default() }));
         Self { url, stop, serving }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.url.trim_start_matches("http://").parse().unwrap()
     }
 
     fn at(&self, scheme: &str) -> String {
