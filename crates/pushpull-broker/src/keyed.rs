@@ -21,24 +21,39 @@ impl Keyed {
     /// kept grew and shrank.
     pub(crate) fn take(&mut self, event: &Event, limit: usize) -> (u64, u64) {
         let Some(key) = event.message().shared_key() else { return (0, 0) };
+        let mut freed = weight(self.put(key, event));
         if event.payload().is_empty() {
-            return (0, weight(self.newest.remove(key)));
+            return (0, freed);
         }
-        let mut freed = weight(self.newest.insert(key.clone(), event.clone()));
         self.order.push_back((event.cursor().seq(), key.clone()));
-        while self.newest.len() > limit {
-            freed += self.drop_oldest();
-        }
+        freed += self.drop_beyond(limit);
         if self.order.len() > 2 * self.newest.len() + 64 {
             self.order.retain(|(seq, key)| self.newest.get(key).is_some_and(|e| e.cursor().seq() == *seq));
         }
         (event.weight() as u64, freed)
     }
 
+    /// Sets `key`, or removes it. Returns what it was.
+    fn put(&mut self, key: &Arc<str>, event: &Event) -> Option<Event> {
+        match event.payload().is_empty() {
+            true => self.newest.remove(key),
+            false => self.newest.insert(key.clone(), event.clone()),
+        }
+    }
+
+    fn drop_beyond(&mut self, limit: usize) -> u64 {
+        let mut freed = 0;
+        while self.newest.len() > limit {
+            freed += self.drop_oldest();
+        }
+        freed
+    }
+
     fn drop_oldest(&mut self) -> u64 {
         while let Some((seq, key)) = self.order.pop_front() {
             if self.newest.get(&key).is_some_and(|event| event.cursor().seq() == seq) {
-                self.lost_to = seq;
+                // A rewind may have set it to a place behind this one.
+                self.lost_to = self.lost_to.max(seq);
                 return weight(self.newest.remove(&key));
             }
         }
@@ -56,10 +71,14 @@ impl Keyed {
     ) {
         self.newest.retain(|_, event| event.cursor().seq() <= common);
         self.lost_to = self.lost_to.min(common).max(evicted_to);
-        retained.for_each(|event| _ = self.take(event, limit));
+        for event in retained {
+            event.message().shared_key().map(|key| self.put(key, event));
+        }
+        // Only now: by the old order the newest keys could be dropped.
         let mut order: Vec<_> = self.newest.iter().map(|(key, e)| (e.cursor().seq(), key.clone())).collect();
         order.sort_unstable_by_key(|(seq, _)| *seq);
         self.order = order.into();
+        self.drop_beyond(limit);
     }
 
     /// The newest event of each key, in no order.
@@ -113,6 +132,35 @@ mod tests {
         assert_eq!((seqs(&keyed), keyed.lost_to()), (vec![3, 4], 2));
         keyed.take(&event(5, "a", ""), 2);
         assert_eq!((seqs(&keyed), keyed.lost_to()), (vec![4], 2));
+    }
+
+    fn rewound(keyed: &mut Keyed, common: u64, retained: &[Event], evicted_to: u64, limit: usize) {
+        keyed.rewind(common, retained.iter(), evicted_to, limit);
+    }
+
+    #[test]
+    fn what_a_rewind_made_doubtful_stays_so_when_an_older_key_is_dropped() {
+        let mut keyed = Keyed::default();
+        let before = [event(1, "i", "x"), event(3, "j", "x")];
+        before.iter().for_each(|event| _ = keyed.take(event, 3));
+        keyed.take(&event(6, "j", "x"), 3);
+        rewound(&mut keyed, 5, &[], 3, 3);
+        assert_eq!((seqs(&keyed), keyed.lost_to()), (vec![1], 3));
+        [6, 7, 8].iter().for_each(|seq| _ = keyed.take(&event(*seq, &seq.to_string(), "x"), 3));
+        assert_eq!((seqs(&keyed), keyed.lost_to()), (vec![6, 7, 8], 3), "`j`, set at 3, is missing");
+    }
+
+    #[test]
+    fn a_rewind_drops_the_oldest_keys() {
+        let mut keyed = Keyed::default();
+        let retained = [event(2, "c", "x"), event(4, "b", "x"), event(5, "a", "x")];
+        retained.iter().for_each(|event| _ = keyed.take(event, 3));
+        keyed.take(&event(6, "c", "x"), 3);
+        rewound(&mut keyed, 5, &retained, 0, 2);
+        assert_eq!((seqs(&keyed), keyed.lost_to()), (vec![4, 5], 2));
+        let removed = [event(4, "b", "x"), event(5, "b", "")];
+        rewound(&mut keyed, 5, &removed, 0, 2);
+        assert_eq!((seqs(&keyed), keyed.lost_to()), (vec![5], 2));
     }
 
     #[test]
