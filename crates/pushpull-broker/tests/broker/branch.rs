@@ -196,6 +196,21 @@ async fn a_snapshot_under_way_stays_whole_and_then_the_change_is_told() {
 }
 
 #[tokio::test]
+async fn a_snapshot_tells_its_place_however_often_history_changed_meanwhile() {
+    let (broker, tail) = begun().await;
+    tail.push(vec![keyed(1, "k", "1"), keyed(2, "l", "2")]);
+    let mut reader = consume(&broker, "a", Start::Snapshot).await;
+    assert_eq!(batch(&mut reader, Bounds::new(1, usize::MAX)), "s1");
+    for round in 0..100 {
+        tail.restart(Epoch::from_random(10 + round), 0, 0);
+    }
+    let mut out = Batch::default();
+    let _ = reader.poll_batch(&mut Context::from_waker(silent_waker()), Bounds::default(), &mut out);
+    assert!(matches!(out.deliveries[..], [Delivery::Event(_), Delivery::Place(place)] if place == old(2)));
+    assert_eq!(drain(&mut reader), "reset 0..1@0 p0");
+}
+
+#[tokio::test]
 async fn places_without_entries_are_complete() {
     let (broker, tail) = begun().await;
     tail.push(vec![entry("a", 10), entry("b", 20), entry("a", 30)]);

@@ -352,9 +352,12 @@ async fn a_relay_that_follows_no_more_is_down() {
     let (relay, _source, feed) = scripted().await;
     assert!(relay.stats().engine_up);
     feed.send(Word::Panic).ok().unwrap();
-    while relay.stats().engine_up {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let is_down = async {
+        while relay.stats().engine_up {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, is_down).await.unwrap();
     assert_eq!(relay.probe().await.unwrap_err().kind(), ErrorKind::Unavailable);
 }
 

@@ -1,8 +1,11 @@
 //! Beginning while another thread rewinds: whatever was told is of one history, and told void if that is left.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    ops::RangeInclusive,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use pushpull_broker::{Broker, Entry, Tail};
@@ -79,16 +82,27 @@ impl Rewound {
         let (broker, tail) = runtime().block_on(unbegun());
         tail.begin(Epoch::from_random(1), 1);
         let hub = Self { broker, tail };
-        hub.push(1);
+        hub.push(1..=HEAD);
         hub
     }
 
-    fn push(&self, first: u64) {
+    /// What came behind the common place may have been more than it has.
+    fn doubtful() -> Self {
+        let (broker, tail) = runtime().block_on(unbegun());
+        tail.begin(Epoch::from_random(1), 1);
+        let hub = Self { broker, tail };
+        hub.push(1..=800);
+        hub.tail.lose_to(900);
+        hub.push(901..=HEAD);
+        hub
+    }
+
+    fn push(&self, seqs: RangeInclusive<u64>) {
         let entry = |seq: u64| {
             let topic = format!("t{}", seq % 200).parse().unwrap();
             Entry::new(seq, 0, topic, Message::text("x").with_key("k"))
         };
-        self.tail.push((first..=HEAD).map(entry).collect());
+        self.tail.push(seqs.map(entry).collect());
     }
 
     /// Rewinds in the middle of what `read` does on another thread, and fills history up when that is done.
@@ -106,7 +120,7 @@ impl Rewound {
         pace.wait(20);
         pace.is_over.store(true, Ordering::Release);
         let told = reader.join().unwrap();
-        self.push(COMMON + 1);
+        self.push(COMMON + 1..=HEAD);
         told
     }
 }
@@ -174,6 +188,24 @@ fn an_answer_during_a_rewind_is_of_one_history() {
             let meanwhile = format!("{before} rewound 1000..500@499");
             let all = [(before, head), (then, common()), (&*meanwhile, common())];
             assert!(all.contains(&(&told, place)), "{asked:?}: {told} at {place}, not one of {all:?}");
+        }
+    }
+}
+
+#[test]
+fn a_topic_that_comes_up_during_a_rewind_is_told_no_loss() {
+    for _ in 0..100 {
+        let hub = Rewound::doubtful();
+        let mut topics = 0;
+        let begun = hub.during(move |broker, runtime| {
+            topics += 1;
+            let topic = format!("new{topics}");
+            let subscription = runtime.block_on(consume(broker, &topic, Start::Latest));
+            (topic, subscription)
+        });
+        for (topic, _stays) in &begun {
+            let mut back = runtime().block_on(consume(&hub.broker, topic, common()));
+            assert_eq!(drain(&mut back), "p499", "{topic} of {}", begun.len());
         }
     }
 }
