@@ -12,7 +12,7 @@ use pushpull_core::{
 use pushpull_testkit::{
     Capabilities, Failure, Harness, Reader, Trial,
     history::{History, Publish, Seen, Session, Source},
-    proxy::{Flow, Proxy},
+    proxy::{Door, Faults, Flow, Proxy},
 };
 use tokio::{
     sync::watch,
@@ -72,15 +72,20 @@ impl Tree {
         }
     }
 
-    /// Lets the first relay reach nobody, until the proxy leads elsewhere.
+    /// Lets the first relay reach nobody, until it is [let in](Self::let_in).
     async fn cut_off(&self) {
-        // A port that nobody listens at.
-        let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        self.proxy.lead_to(nowhere);
+        self.proxy.set(Faults::none().with_door(Door::Refused));
         self.proxy.cut();
-        while self.relay.stats().engine_up {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        let is_down = async {
+            while self.relay.stats().engine_up {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(PATIENCE, is_down).await.expect("the relay sees that it is cut off");
+    }
+
+    fn let_in(&self) {
+        self.proxy.set(Faults::none());
     }
 
     /// Puts an empty root, of another epoch, in the place of the old one, at the address that the relay knows.
@@ -320,7 +325,7 @@ async fn a_root_that_is_away_refuses_publishing_fast_and_comes_back() {
     assert_eq!((refused.kind(), refused.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied));
     assert!(refused.is_retryable() && tree.relay.probe().await.is_err());
     tree.root.publish_one(&topic, Message::text("3")).await.unwrap();
-    tree.proxy.lead_to(tree.nodes[0].address);
+    tree.let_in();
     tree.settle().await;
     let last = tree.leaf.publish_one(&topic, Message::text("4")).await.unwrap();
     tree.relay.probe().await.unwrap();
@@ -360,7 +365,7 @@ async fn what_the_root_drops_while_a_relay_is_away_is_told_at_every_level() {
     }
     tree.cut_off().await;
     trial.publish_many(&["a"], 10).await.unwrap();
-    tree.proxy.lead_to(tree.nodes[0].address);
+    tree.let_in();
     tree.settle().await;
     let last = trial.publish_many(&["a", "quiet"], 2).await.unwrap();
     for (name, mut reader) in readers {
