@@ -17,7 +17,7 @@ pub const TYPE_PREFIX: &str = "https://pushpull-rs.github.io/problems/";
 /// The media type of a problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
-/// Most messages of one batch, lines of a body, and frames of one WebSocket message: 10,000. Each costs memory and the
+/// Most messages of one batch in a frame, and frames of one WebSocket message: 10,000. Each costs memory and the
 /// broker's time whatever its length, so that bytes alone do not bound a batch.
 pub const MAX_BATCH: usize = 10_000;
 

@@ -15,10 +15,16 @@ use super::{TopicService, read::read_body, unsupported};
 use crate::{
     Action, BatchFormat, Body, BoxError, Entry, Rejection,
     headers::{IDEMPOTENCY_KEY, PUSHPULL_EVENT, PUSHPULL_KEY, decoded},
-    problem::{MAX_BATCH, problem_response, problem_response_as},
+    problem::{problem_response, problem_response_as},
 };
 
 const NDJSON: &str = "application/x-ndjson";
+
+/// Most lines of one batch: bytes alone do not bound the number of events.
+const MAX_LINES: usize = 100_000;
+
+/// Lines that are read before others have their turn.
+const LINES_A_TURN: usize = 1000;
 
 /// What the headers say of every message of a request.
 struct Described {
@@ -71,7 +77,7 @@ impl TopicService {
         };
         let body = read_body(body, limit, limits.body_time).await?;
         let messages = match entry.query.batch {
-            Some(BatchFormat::Ndjson) => described.batch(&body, limits.payload)?,
+            Some(BatchFormat::Ndjson) => described.batch(&body, limits.payload).await?,
             None => vec![described.message(body)?],
         };
         Ok((topic, messages))
@@ -98,16 +104,19 @@ impl Described {
 
     /// One message for each line that is not blank. Each line has bytes of its own, so that a retained one
     /// does not keep the whole body.
-    fn batch(&self, body: &[u8], limit: usize) -> Result<Vec<Message>, Problem> {
+    async fn batch(&self, body: &[u8], limit: usize) -> Result<Vec<Message>, Problem> {
         let mut messages = Vec::new();
         let lines = body.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
         for line in lines.filter(|line| !line.trim_ascii().is_empty()) {
-            if line.len() > limit || messages.len() == MAX_BATCH {
-                let detail = format!("a batch has at most {MAX_BATCH} lines of at most {limit} bytes");
+            if line.len() > limit || messages.len() == MAX_LINES {
+                let detail = format!("a batch has at most {MAX_LINES} lines of at most {limit} bytes");
                 return Err(Problem::new(ErrorKind::TooLarge, detail));
             }
             let message = Message::new(Bytes::copy_from_slice(line)).with_content_type("application/json");
             messages.push(self.describe(message)?);
+            if messages.len().is_multiple_of(LINES_A_TURN) {
+                tokio::task::yield_now().await;
+            }
         }
         if messages.is_empty() {
             return Err(Problem::invalid("payload", "a batch has at least one line"));

@@ -136,13 +136,13 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         }
     }
 
-    /// Tells the starting place, and each that the source tells later. A subscribe without an id is not answered.
+    /// Tells the starting place, and each that the source tells later. A subscribe without an id is not answered, but its
+    /// place is told all the same.
     pub(super) fn tell_place(&mut self, place: Cursor) {
         let place = Some(place);
         match self.first_word.take() {
             Some(FirstWord::Answer(Some(id))) => self.answer(&Said::Ok { id: &id, place }),
-            Some(FirstWord::Answer(None)) => {}
-            Some(FirstWord::Heartbeat) | None => {
+            Some(FirstWord::Answer(None) | FirstWord::Heartbeat) | None => {
                 self.say(&Said::Heartbeat { place, conflated: self.conflated });
             }
         }

@@ -211,7 +211,7 @@ async fn a_window_holds_events_back_and_heartbeats_run_on() {
 }
 
 #[tokio::test]
-async fn a_subscribe_is_answered_by_ok_and_without_an_id_by_nothing() {
+async fn a_subscribe_is_answered_by_ok_and_without_an_id_a_heartbeat_tells_the_place() {
     let broker = Broker::memory();
     publish(&broker, "a", &["1"]).await;
     let server = Server::start(&broker, Gate::open()).await;
@@ -221,7 +221,8 @@ async fn a_subscribe_is_answered_by_ok_and_without_an_id_by_nothing() {
     assert_eq!(peer.event().await.payload, "1", "no heartbeat is between them");
     let mut peer = Peer::proto(&server, "").await;
     peer.tell(Ask::Subscribe(SubscribeRequest { id: None, ..subscribing(0, &["a"], Start::Earliest) })).await;
-    assert_eq!(peer.event().await.payload, "1", "the first word");
+    assert_eq!(peer.said().await, beat(&broker, 0), "the first word");
+    assert_eq!(peer.event().await.payload, "1");
 }
 
 #[tokio::test]
