@@ -51,7 +51,8 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     ///
     /// An engine whose tail has all that there is has nothing to add, and leaves this as it is: such a cursor is
     /// [`CursorStanding::Unknown`]. One that follows somebody else's sequence asks there, since what is ahead of a
-    /// tail need not be ahead of the sequence.
+    /// tail need not be ahead of the sequence. A verdict is of a place that the tail has come to: who is told it begins
+    /// there. If the tail has not, the broker refuses the cursor as unavailable for now.
     ///
     /// # Errors
     /// If that cannot be found out now.
