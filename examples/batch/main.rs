@@ -13,6 +13,7 @@
 //! Only across a `reset` or `rewound` told there may records repeat: the hub has another history since. Other servers
 //! do as well as the hub.
 
+mod count;
 mod disk;
 mod output;
 mod record;
@@ -20,7 +21,6 @@ mod record;
 use std::{
     error::Error,
     io::{self, Write},
-    num::NonZeroUsize,
     path::PathBuf,
     process::ExitCode,
     time::Duration,
@@ -31,9 +31,10 @@ use pushpull::{
     Backoff, Batch, Context, Delivery, ErrorKind, Fetch, Pattern, Pull, Retry, Start, StartAt, Topics,
     http_poll::HttpPollClient,
 };
-use pushpull_examples::{at_least_one, end, interval, stopped};
+use pushpull_examples::{end, interval, stopped};
 use tokio::time::sleep;
 
+use count::Count;
 use disk::System;
 use output::{Checkpoint, Output};
 use record::line;
@@ -49,8 +50,8 @@ struct Flags {
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
     /// Most records of a batch, up to 1000.
-    #[arg(long, value_name = "N", default_value = "100", value_parser = at_least_one::<NonZeroUsize>)]
-    limit: NonZeroUsize,
+    #[arg(long, value_name = "N", default_value = "100", value_parser = count::limit)]
+    limit: usize,
     /// Time between two pulls when nothing more waits.
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
     every: Duration,
@@ -76,7 +77,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
         ended = pull(&source, &topics, &flags, &mut output) => ended?,
     }
     let Checkpoint { records, gaps, .. } = output.committed();
-    writeln!(io::stdout(), "{} holds {records} records; {gaps} gaps", flags.output.display())?;
+    let (records, gaps) = (Count(*records, "record"), Count(*gaps, "gap"));
+    writeln!(io::stdout(), "{} holds {records}; {gaps}", flags.output.display())?;
     Ok(())
 }
 
@@ -90,7 +92,7 @@ async fn pull(
     loop {
         let place = output.committed().cursor;
         let start = place.map_or(Start::Earliest.into(), StartAt::After);
-        let request = Fetch::new(topics.clone()).from(start).with_limit(flags.limit.get());
+        let request = Fetch::new(topics.clone()).from(start).with_limit(flags.limit);
         match source.fetch(&Context::default(), request).await {
             Ok(batch) => {
                 backoff.reset();
@@ -137,10 +139,10 @@ fn take(batch: &Batch, output: &mut Output<System>) -> Result<(), Box<dyn Error>
             _ => {}
         }
     }
-    let (more, all) = (next.records - before.records, next.records);
+    let (more, all) = (Count(next.records - before.records, "record"), next.records);
     output.commit(&lines, next)?;
-    if more > 0 {
-        writeln!(io::stdout(), "{more} records more, {all} in all, up to {cursor}")?;
+    if more.0 > 0 {
+        writeln!(io::stdout(), "{more} more, {all} in all, up to {cursor}")?;
     }
     Ok(())
 }

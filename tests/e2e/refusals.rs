@@ -35,7 +35,7 @@ impl Nobody {
 #[test]
 fn a_flag_out_of_its_bounds_is_refused_in_words() {
     let url = "http://127.0.0.1:9/";
-    let refused: [(&str, &[&str], &str); 21] = [
+    let refused: [(&str, &[&str], &str); 22] = [
         ("scrape", &[url, "--every", "0"], "'--every <SECONDS>': must be more than 0 seconds"),
         ("scrape", &[url, "--every", "nan"], "'--every <SECONDS>': not between 0 and 3200000000 seconds"),
         ("hub", &["--retain-seconds", "0"], "'--retain-seconds <SECONDS>': must be more than 0 seconds"),
@@ -56,6 +56,11 @@ fn a_flag_out_of_its_bounds_is_refused_in_words() {
             "batch",
             &[url, "--topic", "a", "--output", "f", "--limit", "0"],
             "'--limit <N>': must be at least 1",
+        ),
+        (
+            "batch",
+            &[url, "--topic", "a", "--output", "f", "--limit", "1001"],
+            "'--limit <N>': must be at most 1000",
         ),
         ("pipeline", &["produce", "--items", "0"], "'--items <N>': must be at least 1"),
         ("pipeline", &["work", "--window", "0"], "'--window <N>': must be at least 1"),

@@ -103,7 +103,7 @@ fn batch_trusts_its_output_as_far_as_the_checkpoint_vouches_for_it() {
     let (status, said) = batch();
     assert_eq!(status, Some(0), "{said}");
     assert!(said.starts_with("missed evicted after ") && said.contains("5 records more, 8 in all"), "{said}");
-    assert!(said.ends_with(&format!("{output} holds 8 records; 1 gaps")), "{said}");
+    assert!(said.ends_with(&format!("{output} holds 8 records; 1 gap")), "{said}");
     assert_eq!(numbers_in(&output), [0, 1, 2, 5, 6, 7, 8, 9]);
 
     let whole = fs::read(&output).expect("it is there");
@@ -137,7 +137,7 @@ fn batch_says_in_a_sentence_what_cannot_be() {
     let (_hub, url) = hub(&[]);
     let running = Program::start("batch", &[&url, "--topic", "jobs", "--output", &output]);
     publish(&format!("{url}/topics/jobs"), "text");
-    assert!(running.line().starts_with("1 records more, 1 in all, up to "));
+    assert!(running.line().starts_with("1 record more, 1 in all, up to "));
     assert_eq!(batch(&url), (Some(1), format!("error: {output}: another batch writes to it")));
     assert!(running.terminate().success());
 }
