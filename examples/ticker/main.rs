@@ -6,7 +6,7 @@
 //!
 //! Open http://127.0.0.1:8080 and move the slider: the market goes on at its own pace, the page gets the newest price of
 //! each symbol at yours. Each `watch` has a rate of its own, too. It may also take grpc://127.0.0.1:8080; over Server-Sent
-//! Events and polls it would get the same, but nothing there tells what was spared.
+//! Events and polls it gets the same, but nothing there tells what it was spared, so it prints `spared unknown`.
 
 mod market;
 mod watch;

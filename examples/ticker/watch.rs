@@ -12,6 +12,8 @@ use tokio::time::interval;
 
 use crate::{Failure, market::Quote};
 
+/// The transports that tell a consumer what conflation left out.
+const TELLING: [&str; 2] = ["ws", "grpc"];
 /// Symbols on a line: those that moved most since the last.
 const SHOWN: usize = 4;
 
@@ -33,6 +35,7 @@ pub(crate) async fn watch(url: &str, rate: Option<Rate>) -> Result<(), Failure> 
             },
             _ = seconds.tick(), if !board.prices.is_empty() => {
                 board.spared = quotes.conflated();
+                board.is_told = quotes.transport().is_some_and(|transport| TELLING.contains(&transport));
                 writeln!(io::stdout(), "{board}")?;
                 board.turn();
             }
@@ -46,6 +49,8 @@ struct Board {
     prices: BTreeMap<String, Price>,
     received: u64,
     spared: u64,
+    /// Whether the transport tells what was spared.
+    is_told: bool,
     /// `received` and `spared` as the last line told them.
     told: (u64, u64),
 }
@@ -84,8 +89,13 @@ impl Price {
 impl fmt::Display for Board {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (received, spared) = (self.received - self.told.0, self.spared.saturating_sub(self.told.1));
-        let share = spared as f64 * 100.0 / (received + spared).max(1) as f64;
-        write!(f, "{} symbols, received {received}, spared {spared} ({share:.0} %)", self.prices.len())?;
+        write!(f, "{} symbols, received {received}, spared ", self.prices.len())?;
+        if self.is_told {
+            let share = spared as f64 * 100.0 / (received + spared).max(1) as f64;
+            write!(f, "{spared} ({share:.0} %)")?;
+        } else {
+            f.write_str("unknown")?;
+        }
         let mut movers: Vec<_> = self.prices.iter().filter(|(_, price)| price.now != price.told).collect();
         movers.sort_by(|(_, a), (_, b)| b.moved().abs().total_cmp(&a.moved().abs()));
         movers

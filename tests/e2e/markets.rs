@@ -185,6 +185,20 @@ fn ticker_sends_each_client_what_it_asked_for() {
     assert!(ticker.terminate().success());
 }
 
+/// A zero would say that nothing was left out.
+#[test]
+fn ticker_does_not_say_what_it_cannot_know() {
+    let ticker = Program::start("ticker", &["--listen", "127.0.0.1:0", "--updates", "2000"]);
+    let url = ticker.url();
+    for pinned in ["sse", "poll"] {
+        let watch = Program::start("ticker", &["watch", &format!("{pinned}+{url}")]);
+        let line = watch.line();
+        let all = numbers(&line);
+        let told = format!("{} symbols, received {}, spared unknown", all[0], all[1]);
+        assert!(line.starts_with(&told) && all[1] > 0, "{pinned}: {line}");
+    }
+}
+
 /// Takes the next line: the symbols it knows of, and what was received and spared since the last.
 fn add([symbols, received, spared]: &mut [u64; 3], watch: &Program) {
     let line = watch.line();
