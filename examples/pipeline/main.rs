@@ -8,13 +8,14 @@
 //!
 //!     cargo run --release --example pipeline -- broker
 //!     cargo run --release --example pipeline -- work --window 4 --effort 0.2
-//!     cargo run --release --example pipeline -- produce --items 100
-//!     cargo run --release --example pipeline -- results --items 100
+//!     cargo run --release --example pipeline -- produce --items 1000
+//!     cargo run --release --example pipeline -- results --items 1000
 //!
-//! Kill the worker (`kill -9`, Ctrl-C) while it works and start it again: it goes on behind the last job it has
-//! answered. Its lines never tell more jobs in flight than its window, however far ahead the producer is. The broker
+//! That is work for 50 s. Kill the worker (`kill -9`, Ctrl-C) meanwhile and start it again: it goes on behind the last job it
+//! has answered. Its lines never tell more jobs in flight than its window, however far ahead the producer is. The broker
 //! keeps 10,000 of them: a worker that comes too late for some says on stderr that it has missed them, the first
-//! worker of all too. There is one worker: several would share the work by a topic of jobs and one of results each.
+//! worker of all too. There is one worker: several would share the work by a topic of jobs and one of results each. And there
+//! is one `produce` for each broker: another is refused, since `results` counts from the first job on.
 
 mod roles;
 mod worker;

@@ -7,7 +7,8 @@ use std::{
 };
 
 use pushpull::{
-    Context, Delivery, Event, Link, Message, Producer, PushExt, Start, Subscribe, Subscription, connect,
+    Context, Delivery, Event, Fetch, Link, Message, Producer, Pull, PushExt, Source, Start, Subscribe,
+    Subscription, connect,
 };
 use tokio::time::Instant;
 
@@ -19,14 +20,30 @@ pub(crate) const RESULTS: &str = "results";
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Publishes the numbers from 1 to `items` as jobs, as fast as the broker takes them.
+///
+/// # Errors
+/// If there are jobs already, whose results would be taken for those of these; if the broker refuses one.
 pub(crate) async fn produce(url: &str, items: u64) -> Result<(), Box<dyn Error>> {
     let (broker, jobs) = (connect(url).await?, JOBS.parse()?);
+    if has_jobs(&broker).await? {
+        return Err(format!("{url}: has jobs of an earlier run: start the broker anew").into());
+    }
     for number in 1..=items {
         let cx = Context::default().with_deadline(Instant::now() + PATIENCE);
         let published = broker.publish(&cx, &jobs, &[Message::json(&number)?]).await;
         published.map_err(|error| format!("{url}: {error}"))?;
     }
     Ok(writeln!(io::stdout(), "{items} jobs are published")?)
+}
+
+async fn has_jobs(broker: &Source) -> Result<bool, Box<dyn Error>> {
+    let cx = Context::default().with_deadline(Instant::now() + PATIENCE);
+    match broker.fetch(&cx, Fetch::like(&Subscribe::to(JOBS)?.from(Start::Last))).await {
+        Ok(newest) => Ok(newest.deliveries.iter().any(|delivery| matches!(delivery, Delivery::Event(_)))),
+        // It keeps them in memory: one that is still to start has none.
+        Err(error) if error.is_retryable() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The results from the first on, checked.

@@ -4,6 +4,7 @@ use std::{process::Command, thread, time::Duration};
 
 use super::publish_numbers;
 use crate::{
+    http::json,
     program::{Program, built, run},
     refusals::Nobody,
 };
@@ -92,6 +93,24 @@ fn pipeline_worker_that_comes_too_late_tells_what_it_missed() {
     assert_eq!(number_in(&late[1]), 2001);
     let in_time: Vec<_> = first_of(3, 3).iter().map(|line| number_in(line)).collect();
     assert_eq!(in_time, [1, 2, 3]);
+}
+
+/// Its jobs would have the numbers of those before, whose results would pass for theirs.
+#[test]
+fn pipeline_producer_leaves_alone_a_broker_that_has_jobs() {
+    let broker = Program::start("pipeline", &["broker", "--listen", "127.0.0.1:0"]);
+    let http = broker.url();
+    for scheme in ["grpc", "ws"] {
+        let url = http.replacen("http", scheme, 1);
+        let (status, said) = run("pipeline", &["produce", "--url", &url, "--items", "3"]);
+        let refused = format!("error: {url}: has jobs of an earlier run: start the broker anew");
+        match scheme {
+            "grpc" => assert_eq!((status, &*said), (Some(0), "3 jobs are published")),
+            _ => assert_eq!((status, said), (Some(1), refused)),
+        }
+    }
+    let jobs = json(&format!("{http}/poll?topic=jobs&start=earliest"));
+    assert_eq!(jobs["events"].as_array().map(Vec::len), Some(3), "nothing was added");
 }
 
 #[test]
