@@ -20,6 +20,7 @@ const SPARE_SOCKETS: usize = 6_384;
 
 /// Delivers live events over WebSocket, Server-Sent Events, long polling, HTTP polling, gRPC and webhooks.
 #[derive(Debug, Parser)]
+#[command(name = "hub", version)]
 pub(crate) struct Flags {
     /// Address to listen on; port 0 picks a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", value_parser = address)]

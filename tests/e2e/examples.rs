@@ -4,7 +4,7 @@ use std::{fs, io::Write};
 
 use crate::{
     http::{json, publish},
-    program::Program,
+    program::{Program, run},
 };
 
 #[test]
@@ -18,6 +18,11 @@ fn hub_listens_and_drains() {
 fn hub_refuses_a_flag_that_it_does_not_know() {
     let mut hub = Program::start("hub", &["--no-such-flag"]);
     assert_eq!(hub.ended().code(), Some(2));
+}
+
+#[test]
+fn hub_tells_its_version() {
+    assert_eq!(run("hub", &["--version"]), (Some(0), format!("hub {}", env!("CARGO_PKG_VERSION"))));
 }
 
 #[test]
