@@ -11,7 +11,8 @@
 //!     cargo run --release --example iot -- watch http://127.0.0.1:8080 --every 5
 //!
 //! Watch `received`: it stays at about the number of sensors a poll, whatever is published. With `--every 5` only `spared`
-//! grows.
+//! grows. A sensor falls silent now and then, for 20 readings out of 200, as if it had been unplugged: its gateway then removes
+//! its key by an empty payload, and `silent` counts those whose last word was that.
 
 mod gateway;
 mod watch;
