@@ -53,9 +53,13 @@ fn new(seq: u64) -> Cursor {
     Cursor::new(Epoch::from_random(2), seq)
 }
 
-pub(crate) async fn unbegun() -> (Broker, Tail) {
+async fn unbegun() -> (Broker, Tail) {
+    unbegun_with(Retention::default()).await
+}
+
+pub(crate) async fn unbegun_with(retention: Retention) -> (Broker, Tail) {
     let told = Told::default();
-    let broker = Broker::open(told.clone(), Retention::default()).await.unwrap();
+    let broker = Broker::open(told.clone(), retention).await.unwrap();
     let tail = told.0.lock().unwrap().clone().unwrap();
     (broker, tail)
 }

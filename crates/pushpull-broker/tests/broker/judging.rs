@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::{
     asking,
-    branch::unbegun,
+    branch::unbegun_with,
     consume, drain,
     relay::reach,
     scripted::{cursor, event, gap, place, scripted},
@@ -125,7 +125,7 @@ fn push(tail: &Tail, seqs: std::ops::RangeInclusive<u64>) {
 
 /// A root at `1-<head>`, and a relay of it that is there too.
 async fn relay_of_root(head: u64) -> (Tail, Way, Broker) {
-    let (root, tail) = unbegun().await;
+    let (root, tail) = unbegun_with(Retention::default()).await;
     tail.begin(cursor(1, 0).epoch(), 1);
     push(&tail, 1..=head);
     let way = Way(Arc::new(Flow { root, state: Mutex::default() }));

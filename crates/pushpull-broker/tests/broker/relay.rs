@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use pushpull_broker::{Broker, RelayEngine, Retention};
 use pushpull_core::{
     Batch, Bounds, ConsumeError, Context, Cursor, Delivery, ErrorKind, Feed, GapReason, Link, Message,
-    Outcome, Prev, Problem, Producer, ProducerExt, PublishError, Published, Push, PushExt, Standing, Start,
-    StartAt, Subscribe, SubscribeError, Subscription, Topic, Topics,
+    Outcome, Overflow, Prev, Problem, Producer, ProducerExt, PublishError, Published, Push, PushExt,
+    Standing, Start, StartAt, Subscribe, SubscribeError, Subscription, Topic, Topics,
 };
 use tokio::{
     sync::oneshot,
@@ -30,7 +30,7 @@ async fn relay_of(broker: &Broker) -> Broker {
 pub(crate) async fn reach(broker: &Broker, place: Cursor) {
     let standing = async {
         while broker.place() != place {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     timeout(PATIENCE, standing).await.unwrap_or_else(|_| panic!("{} is not {place}", broker.place()));
@@ -378,7 +378,13 @@ async fn no_number_of_an_upstream_is_too_large() {
     for start in [Start::Latest, Start::Earliest, Start::Last, Start::Snapshot] {
         drain(&mut consume(&relay, "a", start).await);
     }
-    say(gap(cursor(2, last), cursor(3, 0), cursor(3, 0), GapReason::Reset));
+    say(gap(cursor(2, last), cursor(4, last), cursor(4, last), GapReason::Reset));
+    reach(&relay, cursor(4, last)).await;
+    drain(&mut live);
+    let mut latest = asking("a").from(cursor(2, 9));
+    latest.overflow = Overflow::Latest;
+    drain(&mut relay.consume(latest).await.unwrap());
+    say(gap(cursor(4, last), cursor(3, 0), cursor(3, 0), GapReason::Reset));
     say(event(cursor(3, 0), Prev::First));
     say(event(cursor(3, 1), Prev::First));
     reach(&relay, cursor(3, 1)).await;

@@ -8,17 +8,20 @@ use std::{
     },
 };
 
-use pushpull_broker::{Broker, Entry, Tail};
+use pushpull_broker::{Broker, Entry, Retention, Tail};
 use pushpull_core::{Cursor, Epoch, Message, Start, StartAt, Subscription};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::{branch::unbegun, consume, drain, fetch, fetching};
+use crate::{asking, branch::unbegun_with, consume, drain, fetch, fetching};
 
 /// The newest place of every history.
 const HEAD: u64 = 1000;
 
 /// The last place that all histories share.
 const COMMON: u64 = 499;
+
+/// Most reads during one rewind.
+const MOST: usize = 1000;
 
 /// What `t1` has behind the common place.
 const NEWS: &str = "e601 e801";
@@ -64,11 +67,11 @@ impl Pace {
         }
     }
 
-    /// Calls `read` until it is over, at most a thousand times.
+    /// Calls `read` until it is over, at most [`MOST`] times.
     fn read<T>(&self, mut read: impl FnMut() -> T) -> Vec<T> {
         let mut all = Vec::new();
         while !self.is_over.load(Ordering::Acquire) {
-            if all.len() < 1000 {
+            if all.len() < MOST {
                 all.push(read());
             }
             self.rounds.fetch_add(1, Ordering::AcqRel);
@@ -79,22 +82,30 @@ impl Pace {
 
 impl Rewound {
     fn new() -> Self {
-        let (broker, tail) = runtime().block_on(unbegun());
-        tail.begin(Epoch::from_random(1), 1);
-        let hub = Self { broker, tail };
+        let hub = Self::empty(Retention::default());
         hub.push(1..=HEAD);
         hub
     }
 
-    /// What came behind the common place may have been more than it has.
-    fn doubtful() -> Self {
-        let (broker, tail) = runtime().block_on(unbegun());
+    fn empty(retention: Retention) -> Self {
+        let (broker, tail) = runtime().block_on(unbegun_with(retention));
         tail.begin(Epoch::from_random(1), 1);
-        let hub = Self { broker, tail };
-        hub.push(1..=800);
-        hub.tail.lose_to(900);
-        hub.push(901..=HEAD);
+        Self { broker, tail }
+    }
+
+    /// Has dropped the records of topics that came up behind the common place, and has many that are left.
+    fn forgetful() -> Self {
+        let hub = Self::empty(Retention::default().with_topics(3200));
+        hub.push(1..=COMMON);
+        hub.push_alone(COMMON + 1..=700);
+        hub.push(701..=HEAD);
+        hub.push_alone(HEAD + 1..=HEAD + 3000);
         hub
+    }
+
+    fn push_alone(&self, seqs: RangeInclusive<u64>) {
+        let entry = |seq: u64| Entry::new(seq, 0, format!("alone{seq}").parse().unwrap(), Message::text("x"));
+        self.tail.push(seqs.map(entry).collect());
     }
 
     fn push(&self, seqs: RangeInclusive<u64>) {
@@ -194,13 +205,16 @@ fn an_answer_during_a_rewind_is_of_one_history() {
 
 #[test]
 fn a_topic_that_comes_up_during_a_rewind_is_told_no_loss() {
-    for _ in 0..100 {
-        let hub = Rewound::doubtful();
-        let mut topics = 0;
-        let begun = hub.during(move |broker, runtime| {
-            topics += 1;
-            let topic = format!("new{topics}");
-            let subscription = runtime.block_on(consume(broker, &topic, Start::Latest));
+    for _ in 0..40 {
+        let hub = Rewound::forgetful();
+        // Those who subscribe to more do not begin anew.
+        let pool: Vec<_> =
+            (0..1000).map(|_| runtime().block_on(consume(&hub.broker, "t1", common()))).collect();
+        let (mut pool, mut count) = (pool.into_iter(), 0);
+        let begun = hub.during(move |_, _| {
+            count += 1;
+            let (topic, mut subscription) = (format!("new{count}"), pool.next().unwrap());
+            subscription.retarget(asking(&topic).topics).unwrap();
             (topic, subscription)
         });
         for (topic, _stays) in &begun {
@@ -213,7 +227,7 @@ fn a_topic_that_comes_up_during_a_rewind_is_told_no_loss() {
 #[test]
 fn the_newest_place_is_of_one_history() {
     const REWINDS: u64 = 500_000;
-    let (broker, tail) = runtime().block_on(unbegun());
+    let (broker, tail) = runtime().block_on(unbegun_with(Retention::default()));
     tail.begin(Epoch::from_random(1), 1);
     tail.complete_to(COMMON);
     let writer = std::thread::spawn(move || {
