@@ -3,6 +3,7 @@
 mod browser;
 mod chat;
 mod dashboard;
+mod documents;
 mod examples;
 mod http;
 mod markets;
