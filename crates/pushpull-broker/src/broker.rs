@@ -1,22 +1,18 @@
 //! The broker: a producer, a push and a pull over one sequence.
 
-use std::{
-    fmt,
-    future::poll_fn,
-    sync::Arc,
-    task::{self, Poll},
-    time::Duration,
-};
+use std::{fmt, future::poll_fn, sync::Arc, task, time::Duration};
 
 use async_trait::async_trait;
 use pushpull_core::{
-    Batch, Bounds, Conflate, Context, Cursor, CursorStanding, Delivery, ErrorKind, Feed, Fetch, FetchError,
-    Link, Message, Problem, Producer, PublishError, Published, Pull, Push, Start, StartAt, Subscribe,
-    SubscribeError, Subscription, Topic, silent_waker,
+    Batch, Context, Cursor, CursorStanding, ErrorKind, Fetch, FetchError, Message, Problem, Producer,
+    PublishError, Published, Pull, Push, Start, StartAt, Subscribe, SubscribeError, Subscription, Topic,
+    silent_waker,
 };
 use tokio::time::{Instant, timeout_at};
 
-use crate::{Append, Appended, Engine, MemoryEngine, Retention, Tail, feed::BrokerFeed, hub::Hub};
+use crate::{
+    Append, Appended, Engine, MemoryEngine, Retention, Tail, answer::Answer, feed::BrokerFeed, hub::Hub,
+};
 
 /// How long a consumer is asked to wait for an engine that has not been reached yet.
 const NOT_BEGUN_RETRY: Duration = Duration::from_secs(1);
@@ -93,7 +89,7 @@ impl Broker {
         self.engine.probe().await
     }
 
-    /// Ends every subscription with [`Link::Ended`] and refuses what comes from now on.
+    /// Ends every subscription with [`Link::Ended`](pushpull_core::Link::Ended) and refuses what comes from now on.
     pub fn close(&self) {
         self.hub.close();
     }
@@ -215,88 +211,6 @@ impl Pull for Broker {
             let _ = timeout_at(until, poll_fn(|cx| answer.poll_worth_sending(cx))).await;
         }
         Ok(answer.finish(self.is_stale(request.start)))
-    }
-}
-
-/// The answer to a fetch, being gathered.
-struct Answer {
-    feed: BrokerFeed,
-    whole: bool,
-    conflate: Conflate,
-    bounds: Bounds,
-    batch: Batch,
-    cut: bool,
-    /// Whether nothing more can come: waiting would be in vain.
-    ended: bool,
-}
-
-impl Answer {
-    fn new(feed: BrokerFeed, request: &Fetch) -> Self {
-        let whole = matches!(request.start, StartAt::Start(Start::Snapshot | Start::Last));
-        let bounds = match whole {
-            true => Bounds::new(usize::MAX, usize::MAX),
-            false => Bounds::new(request.limit.clamp(1, Fetch::MAX_LIMIT), request.max_bytes),
-        };
-        let (conflate, batch) = (request.conflate, Batch::default());
-        Self { feed, whole, conflate, bounds, batch, cut: false, ended: false }
-    }
-
-    /// Takes all there is, within the bounds.
-    fn gather(&mut self, cx: &mut task::Context<'_>) {
-        loop {
-            let before = self.batch.deliveries.len();
-            let polled = self.feed.poll_batch(cx, self.bounds, &mut self.batch);
-            self.spend(before);
-            self.cut = self.batch.more;
-            self.ended = matches!(polled, Poll::Ready(None));
-            let is_full = self.bounds.events == 0 || self.bounds.bytes == 0;
-            let done = self.whole || self.batch.closed || is_full || self.is_conflated();
-            if done || !matches!(polled, Poll::Ready(Some(_))) || (self.batch.more && self.is_worth_sending())
-            {
-                return;
-            }
-        }
-    }
-
-    /// Whether taking more could bring a key twice: what came since was not weighed against what was taken.
-    fn is_conflated(&self) -> bool {
-        let mut taken = self.batch.deliveries.iter();
-        self.conflate == Conflate::Key && taken.any(|delivery| matches!(delivery, Delivery::Event(_)))
-    }
-
-    fn spend(&mut self, before: usize) {
-        for delivery in &self.batch.deliveries[before..] {
-            match delivery {
-                Delivery::Event(event) => {
-                    self.bounds.events = self.bounds.events.saturating_sub(1);
-                    self.bounds.bytes = self.bounds.bytes.saturating_sub(event.payload().len());
-                }
-                Delivery::Link(Link::Ended { retry: None, .. }) => self.batch.closed = true,
-                _ => {}
-            }
-        }
-        self.batch.deliveries.retain(|delivery| matches!(delivery, Delivery::Event(_) | Delivery::Gap(_)));
-    }
-
-    fn is_worth_sending(&self) -> bool {
-        !self.batch.deliveries.is_empty() || self.whole
-    }
-
-    fn poll_worth_sending(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
-        self.gather(cx);
-        match self.is_worth_sending() || self.batch.closed || self.ended {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
-        }
-    }
-
-    fn finish(self, stale: bool) -> Batch {
-        let mut batch = self.batch;
-        batch.place = self.feed.place();
-        batch.more = self.cut && !batch.closed;
-        batch.stale = stale;
-        batch.conflated = self.feed.conflated();
-        batch
     }
 }
 

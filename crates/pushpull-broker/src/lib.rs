@@ -20,6 +20,7 @@
 //! ```
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod answer;
 mod branch;
 mod broker;
 mod config;
