@@ -14,7 +14,10 @@ impl Link {
     /// Checks that the upstream answers.
     pub(super) async fn probe(&self) -> Result<(), Problem> {
         self.check_up()?;
-        timeout(PATIENCE, self.newest()).await.map_err(|_| late())?.map(drop)
+        timeout(PATIENCE, self.newest())
+            .await
+            .map_err(|_| late("the upstream did not answer in time"))?
+            .map(drop)
     }
 
     /// Where `cursor` stands. A verdict of the upstream is given once this node is where the upstream was then: until
@@ -25,7 +28,8 @@ impl Link {
             return Ok(CursorStanding::Unknown);
         }
         self.check_up()?;
-        timeout(PATIENCE, self.judge_there(cursor)).await.map_err(|_| late())?
+        let behind = "this node did not come to where the cursor can be judged in time";
+        timeout(PATIENCE, self.judge_there(cursor)).await.map_err(|_| late(behind))?
     }
 
     async fn judge_there(&self, cursor: Cursor) -> Result<CursorStanding, Problem> {
@@ -60,7 +64,6 @@ impl Link {
     }
 }
 
-fn late() -> Problem {
-    let detail = "this node did not come to where the cursor can be judged in time";
+fn late(detail: &'static str) -> Problem {
     Problem::new(ErrorKind::Unavailable, detail).with_retry(RETRY)
 }
