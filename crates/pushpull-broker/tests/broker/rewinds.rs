@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    thread::JoinHandle,
 };
 
 use pushpull_broker::{Broker, Entry, Retention, Tail};
@@ -60,9 +61,10 @@ fn common() -> Cursor {
 }
 
 impl Pace {
-    fn wait(&self, rounds: usize) {
+    /// Returns once `reader` has read so often, or failed.
+    fn wait<T>(&self, reader: &JoinHandle<T>, rounds: usize) {
         let goal = self.rounds.load(Ordering::Acquire) + rounds;
-        while self.rounds.load(Ordering::Acquire) < goal {
+        while self.rounds.load(Ordering::Acquire) < goal && !reader.is_finished() {
             std::thread::yield_now();
         }
     }
@@ -126,9 +128,9 @@ impl Rewound {
                 pace.read(|| read(&broker, &runtime))
             }
         });
-        pace.wait(20);
+        pace.wait(&reader, 20);
         self.tail.begin(Epoch::from_random(2), COMMON + 1);
-        pace.wait(20);
+        pace.wait(&reader, 20);
         pace.is_over.store(true, Ordering::Release);
         let told = reader.join().unwrap();
         self.push(COMMON + 1..=HEAD);
