@@ -14,8 +14,9 @@ pub trait Dial: Send + 'static {
     /// Connects and subscribes. `request.start` is the place to go on from.
     ///
     /// The feed reports the loss of its connection as an error that [is
-    /// retryable](ConsumeError::is_retryable), silence beyond its deadline included
-    /// ([`ErrorKind::Timeout`]), and an announced end as [`Link::Ended`]; it delivers no other [`Link`].
+    /// retryable](crate::ConsumeError::is_retryable), silence beyond its deadline included
+    /// ([`ErrorKind::Timeout`](crate::ErrorKind::Timeout)), and an announced end as [`Link::Ended`](crate::Link::Ended); it
+    /// delivers no other [`Link`](crate::Link).
     fn dial(&self, request: Subscribe) -> Dialing;
 
     /// The name of the transport, as the wire contract's metrics label it (section 7); of several, that of
