@@ -12,18 +12,19 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, http::header, response::IntoResponse, routing::get};
 use clap::Parser;
 use pushpull::{Broker, Gate, Retention, Server};
-use pushpull_examples::{address, end, not_bound, stopped};
+use pushpull_examples::{address, end, not_bound, page, stopped};
 
 /// A room's history.
 const MESSAGES: usize = 200;
 /// More than any message the page can send.
 const PAYLOAD: usize = 16 * 1024;
-/// What the page may load and talk to: this server alone.
-const POLICY: &str =
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:";
+const PAGE: &[(&str, &str)] = &[
+    ("/", include_str!("page/index.html")),
+    ("/style.css", include_str!("page/style.css")),
+    ("/chat.js", include_str!("page/chat.js")),
+];
 
 #[derive(Debug, Parser)]
 struct Flags {
@@ -42,7 +43,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let broker = Broker::memory_with(Retention::default().with_messages(MESSAGES).with_payload(PAYLOAD));
     let server = Server::new(broker)
         .with_gate(Gate::builder().with_max_payload(PAYLOAD).build()?)
-        .with_fallback(page())
+        .with_fallback(page(PAGE))
         .with_drain(Duration::from_secs(5))
         .bind(flags.listen)
         .await
@@ -51,21 +52,4 @@ async fn run() -> Result<(), Box<dyn Error>> {
     writeln!(io::stdout(), "listening on {}", server.url())?;
     server.serve_until(signalled).await;
     Ok(())
-}
-
-fn page() -> Router {
-    Router::new()
-        .route("/", get(|| file("text/html; charset=utf-8", include_str!("page/index.html"))))
-        .route("/style.css", get(|| file("text/css; charset=utf-8", include_str!("page/style.css"))))
-        .route("/chat.js", get(|| file("text/javascript; charset=utf-8", include_str!("page/chat.js"))))
-}
-
-async fn file(content_type: &'static str, content: &'static str) -> impl IntoResponse {
-    let headers = [
-        (header::CONTENT_TYPE, content_type),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::CACHE_CONTROL, "no-cache"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    (headers, content)
 }

@@ -6,7 +6,6 @@
 //!     curl -N 'http://127.0.0.1:8080/sse?topic=host.*&start=snapshot'
 
 mod grpc;
-mod page;
 mod sample;
 
 use std::{
@@ -19,7 +18,7 @@ use std::{
 
 use clap::Parser;
 use pushpull::{Backend, Broker, Context, Producer, Server};
-use pushpull_examples::{address, end, not_bound, stopped};
+use pushpull_examples::{address, end, not_bound, page, stopped};
 use tokio::{
     task::spawn_blocking,
     time::{Instant, MissedTickBehavior, interval_at},
@@ -30,6 +29,17 @@ use sample::Sampler;
 
 /// Time between two samples.
 const PERIOD: Duration = Duration::from_millis(500);
+
+const PAGE: &[(&str, &str)] = &[
+    ("/", include_str!("page/index.html")),
+    ("/style.css", include_str!("page/style.css")),
+    ("/app.js", include_str!("page/app.js")),
+    ("/panel.js", include_str!("page/panel.js")),
+    ("/notes.js", include_str!("page/notes.js")),
+    ("/proof.js", include_str!("page/proof.js")),
+    ("/transports.js", include_str!("page/transports.js")),
+    ("/chart.js", include_str!("page/chart.js")),
+];
 
 #[derive(Debug, Parser)]
 struct Flags {
@@ -49,7 +59,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let grpc = OverGrpc::default();
     let (handed_on, drain) = pushpull::service(Backend::new().with_push(grpc.clone()));
     let server = Server::new(broker.clone())
-        .with_fallback(page::router().nest_service("/over-grpc", handed_on))
+        .with_fallback(page(PAGE).nest_service("/over-grpc", handed_on))
         .with_drain(Duration::from_secs(5))
         .bind(flags.listen)
         .await

@@ -1,5 +1,7 @@
 //! What the examples share: how they are stopped, what they say of an error, and what their flags may be.
 
+mod page;
+
 use std::{
     error::Error,
     fmt,
@@ -13,6 +15,8 @@ use std::{
 };
 
 use tokio::signal::unix::{SignalKind, signal};
+
+pub use page::page;
 
 /// Longest time that a flag may give: a hundred years, in seconds.
 const LONGEST: f64 = 3.2e9;

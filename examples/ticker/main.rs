@@ -20,10 +20,9 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, http::header, response::IntoResponse, routing::get};
 use clap::{Parser, Subcommand};
 use pushpull::{Broker, Gate, Rate, Retention, Server};
-use pushpull_examples::{address, at_least_one, end, not_bound, stopped};
+use pushpull_examples::{address, at_least_one, end, not_bound, page, stopped};
 
 use market::Market;
 
@@ -31,9 +30,13 @@ use market::Market;
 const HISTORY: Duration = Duration::from_secs(25);
 /// How often clients hear what they were spared.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
-/// What the page may load and talk to: this server alone.
-const POLICY: &str =
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:";
+const PAGE: &[(&str, &str)] = &[
+    ("/", include_str!("page/index.html")),
+    ("/style.css", include_str!("page/style.css")),
+    ("/ticker.js", include_str!("page/ticker.js")),
+    ("/board.js", include_str!("page/board.js")),
+    ("/chart.js", include_str!("page/chart.js")),
+];
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -87,7 +90,7 @@ async fn serve(listen: SocketAddr, updates: NonZeroU32) -> Result<(), Failure> {
     let market = Market::open(broker.clone()).await?;
     let server = Server::new(broker)
         .with_gate(Gate::builder().with_keep_alive(KEEP_ALIVE).build()?)
-        .with_fallback(page())
+        .with_fallback(page(PAGE))
         .with_drain(Duration::from_secs(5))
         .bind(listen)
         .await
@@ -105,23 +108,4 @@ async fn serve(listen: SocketAddr, updates: NonZeroU32) -> Result<(), Failure> {
     };
     server.serve_until(stopped).await;
     traded?.map_err(|error| format!("the market closed: {error}").into())
-}
-
-fn page() -> Router {
-    Router::new()
-        .route("/", get(|| file("text/html; charset=utf-8", include_str!("page/index.html"))))
-        .route("/style.css", get(|| file("text/css; charset=utf-8", include_str!("page/style.css"))))
-        .route("/ticker.js", get(|| file("text/javascript; charset=utf-8", include_str!("page/ticker.js"))))
-        .route("/board.js", get(|| file("text/javascript; charset=utf-8", include_str!("page/board.js"))))
-        .route("/chart.js", get(|| file("text/javascript; charset=utf-8", include_str!("page/chart.js"))))
-}
-
-async fn file(content_type: &'static str, content: &'static str) -> impl IntoResponse {
-    let headers = [
-        (header::CONTENT_TYPE, content_type),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::CACHE_CONTROL, "no-cache"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    (headers, content)
 }
