@@ -1,5 +1,5 @@
-//! A chat over one WebSocket a reader: a room is a topic, its history what the broker retains, and who was away goes
-//! on from his cursor.
+//! A chat over one WebSocket a reader: a room is a topic, its history what the broker retains, and whoever was away goes on
+//! from their cursor.
 //!
 //!     cargo run --release --example chat
 //!     curl -d 'hello' -H 'content-type: text/plain' http://127.0.0.1:8080/topics/chat.lobby
