@@ -37,6 +37,11 @@ pub struct Identity {
     pub expires: Option<Instant>,
 }
 
+/// In a [`Context`]'s extensions: who publishes wants to hear at once that nothing was published, and tries again by
+/// himself. A client half then tries again only what may have been published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailFast;
+
 /// Values by type. Cheap to clone (shared); inserting copies the map.
 #[derive(Clone, Default)]
 pub struct Extensions(Option<Arc<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>>);

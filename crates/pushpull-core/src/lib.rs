@@ -32,7 +32,7 @@ mod whole;
 
 pub use backoff::Backoff;
 pub use batch::{Batch, Bounds};
-pub use context::{Context, Extensions, Identity};
+pub use context::{Context, Extensions, FailFast, Identity};
 pub use cursor::{Cursor, CursorError, Epoch, Epochs, Standing as CursorStanding};
 pub use delivery::{Delivery, Gap, GapReason, Link};
 pub use encoding::{EncodingAccount, FormatKey};

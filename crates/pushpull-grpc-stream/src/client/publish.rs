@@ -4,7 +4,8 @@ use std::{fmt::Write as _, time::Duration};
 
 use async_trait::async_trait;
 use pushpull_core::{
-    Backoff, Context, ErrorKind, Message, Outcome, Problem, Producer, PublishError, Published, Retry, Topic,
+    Backoff, Context, ErrorKind, FailFast, Message, Outcome, Problem, Producer, PublishError, Published,
+    Retry, Topic,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -51,6 +52,7 @@ impl Producer for GrpcClient {
     ) -> Result<Published, PublishError> {
         let asked = ask(topic, messages).map_err(PublishError::not_applied)?;
         let deadline = cx.deadline.unwrap_or_else(|| Instant::now() + PATIENCE);
+        let is_hasty = cx.extensions.get::<FailFast>().is_some();
         let mut backoff = Backoff::default();
         let mut outcome = Outcome::NotApplied;
         loop {
@@ -66,7 +68,8 @@ impl Producer for GrpcClient {
                 _ => backoff.next_delay(),
             };
             let problem = error.problem().clone();
-            if !error.is_retryable() || Instant::now() + delay >= deadline {
+            let is_enough = !error.is_retryable() || (is_hasty && error.outcome() == Outcome::NotApplied);
+            if is_enough || Instant::now() + delay >= deadline {
                 return Err(match outcome {
                     Outcome::NotApplied => PublishError::not_applied(problem),
                     _ => PublishError::unknown(problem),

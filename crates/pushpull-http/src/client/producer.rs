@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use pushpull_core::{
-    Backoff, Context, Cursor, ErrorKind, Message, Outcome, PayloadKind, Problem, Producer, PublishError,
-    Published, Retry, Topic,
+    Backoff, Context, Cursor, ErrorKind, FailFast, Message, Outcome, PayloadKind, Problem, Producer,
+    PublishError, Published, Retry, Topic,
 };
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -63,6 +63,7 @@ impl Producer for HttpProducer {
     ) -> Result<Published, PublishError> {
         let post = Post::new(topic, messages).map_err(PublishError::not_applied)?;
         let deadline = cx.deadline.unwrap_or_else(|| Instant::now() + PATIENCE);
+        let is_hasty = cx.extensions.get::<FailFast>().is_some();
         let mut backoff = Backoff::default();
         let mut outcome = Outcome::NotApplied;
         loop {
@@ -78,7 +79,8 @@ impl Producer for HttpProducer {
                 _ => backoff.next_delay(),
             };
             let problem = error.problem().clone();
-            if !error.is_retryable() || Instant::now() + delay >= deadline {
+            let is_enough = !error.is_retryable() || (is_hasty && error.outcome() == Outcome::NotApplied);
+            if is_enough || Instant::now() + delay >= deadline {
                 return Err(match outcome {
                     Outcome::NotApplied => PublishError::not_applied(problem),
                     _ => PublishError::unknown(problem),
