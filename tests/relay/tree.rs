@@ -313,20 +313,37 @@ async fn a_root_of_another_epoch_is_told_once_at_every_level() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_root_that_is_away_refuses_publishing_fast_and_comes_back() {
-    let tree = Tree::grow(Half::Ws, Half::Grpc).await;
+/// How long a refusal may take: a request or two, far less than the time after which anybody gives up.
+const AT_ONCE: Duration = Duration::from_millis(1500);
+
+async fn turned(broker: &Broker, up: bool) {
+    let turning = async {
+        while broker.stats().engine_up != up {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(PATIENCE, turning).await.unwrap_or_else(|_| panic!("not {up}"));
+}
+
+/// The leaf follows by `second`.
+async fn refuses_while_the_root_is_away(second: Half) {
+    let tree = Tree::grow(Half::Ws, second).await;
     let topic: Topic = "a".parse().unwrap();
     let first = tree.leaf.publish_one(&topic, Message::text("1")).await.unwrap();
     let mut live =
         tree.way(2, Half::Ws).client.consume(Subscribe::to("a").unwrap().from(first)).await.unwrap();
     tree.cut_off().await;
-    let refused = tree.relay.publish_one(&topic, Message::text("2")).await.unwrap_err();
-    assert_eq!((refused.kind(), refused.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied));
-    assert!(refused.is_retryable() && tree.relay.probe().await.is_err());
+    for node in [&tree.relay, &tree.leaf] {
+        let refused = timeout(AT_ONCE, node.publish_one(&topic, Message::text("2"))).await.unwrap();
+        let refused = refused.unwrap_err();
+        assert_eq!((refused.kind(), refused.outcome()), (ErrorKind::Unavailable, Outcome::NotApplied));
+        assert!(refused.is_retryable() && node.probe().await.is_err());
+        turned(node, false).await;
+    }
     tree.root.publish_one(&topic, Message::text("3")).await.unwrap();
     tree.let_in();
     tree.settle().await;
+    turned(&tree.leaf, true).await;
     let last = tree.leaf.publish_one(&topic, Message::text("4")).await.unwrap();
     tree.relay.probe().await.unwrap();
     tree.leaf.probe().await.unwrap();
@@ -339,6 +356,12 @@ async fn a_root_that_is_away_refuses_publishing_fast_and_comes_back() {
         }
     }
     assert_eq!(seqs, [2, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_root_that_is_away_makes_publishing_fail_fast_at_every_level_and_comes_back() {
+    refuses_while_the_root_is_away(Half::Grpc).await;
+    refuses_while_the_root_is_away(Half::Sse).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

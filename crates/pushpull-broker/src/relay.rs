@@ -5,6 +5,7 @@ mod intake;
 mod judge;
 mod lane;
 mod link;
+mod probe;
 mod void;
 
 use std::{
@@ -15,7 +16,8 @@ use std::{
 
 use async_trait::async_trait;
 use pushpull_core::{
-    Context, Cursor, CursorStanding, ErrorKind, Problem, Producer, PublishError, Published, Push, Topics,
+    Context, Cursor, CursorStanding, ErrorKind, FailFast, Problem, Producer, PublishError, Published, Push,
+    Topics,
 };
 use tokio::{
     task::AbortHandle,
@@ -34,7 +36,11 @@ const RETRY: Duration = Duration::from_secs(1);
 ///
 /// It begins with all that the upstream retains of its topics, told apart from what is gone; from then on it goes by
 /// what the upstream says. A broker over it refuses topics that it does not follow. Publishing is the upstream's, and
-/// is acknowledged here once what was published has come back by the subscription.
+/// is acknowledged here once what was published has come back by the subscription. What the upstream refuses is refused
+/// here at once ([`FailFast`]).
+///
+/// That the subscription stands does not say that the upstream reaches what it follows itself. It is probed every 5 s,
+/// each second while it does not, and whenever a publish finds it unavailable; until it does, the engine is down.
 ///
 /// ```
 /// # use pushpull_broker::{Broker, RelayEngine, Retention};
@@ -109,10 +115,15 @@ impl RelayEngine {
             let detail = "this relay has no way to publish upstream";
             return Err(PublishError::not_applied(Problem::new(ErrorKind::Unsupported, detail)));
         };
-        let cx = Context::default().with_deadline(until);
+        let mut cx = Context::default().with_deadline(until);
+        cx.extensions.insert(FailFast);
         let Append { topic, messages, .. } = append;
         let late = |_| PublishError::unknown(late("the upstream did not answer in time"));
-        timeout_at(until, producer.publish(&cx, topic, messages)).await.map_err(late)?
+        let published = timeout_at(until, producer.publish(&cx, topic, messages)).await.map_err(late)?;
+        if published.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unavailable) {
+            self.link.doubt();
+        }
+        published
     }
 }
 
@@ -160,7 +171,8 @@ impl Engine for RelayEngine {
         Ok(Appended::at(first, last))
     }
 
-    /// Asks the upstream for its newest place, by a subscription like the one that delivers.
+    /// Asks the upstream, by a subscription like the one that delivers, for a cursor that a relay answers only where it
+    /// is up.
     async fn probe(&self) -> Result<(), Problem> {
         self.link.probe().await
     }

@@ -3,7 +3,7 @@
 use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use pushpull_core::{Backoff, Batch, Bounds, Delivery, ErrorKind, Link as Word, Problem, Subscription};
-use tokio::time::sleep;
+use tokio::{task::JoinSet, time::sleep};
 
 use super::{
     RETRY,
@@ -34,6 +34,8 @@ impl Drop for Following {
 /// Follows the upstream for as long as it does not refuse that.
 pub(super) async fn follow(link: Arc<Link>, tail: Tail) {
     let _following = Following(link.clone());
+    let (mut watching, watched) = (JoinSet::new(), link.clone());
+    watching.spawn(async move { watched.watch().await });
     let (mut intake, mut backoff) = (Intake::new(tail), Backoff::default());
     loop {
         let ended = match link.subscribe(intake.place().into()).await {

@@ -5,24 +5,21 @@ use std::time::Duration;
 use pushpull_core::{Cursor, CursorStanding, Delivery, ErrorKind, Gap, GapReason, Problem};
 use tokio::time::{Instant, timeout};
 
-use super::{RETRY, link::Link};
+use super::{
+    RETRY,
+    link::{Link, probing},
+};
 
 /// How long a judgement may take, with all that it waits for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Link {
-    /// Checks that the upstream answers.
-    pub(super) async fn probe(&self) -> Result<(), Problem> {
-        self.check_up()?;
-        timeout(PATIENCE, self.newest())
-            .await
-            .map_err(|_| late("the upstream did not answer in time"))?
-            .map(drop)
-    }
-
     /// Where `cursor` stands. A verdict of the upstream is given once this node is where the upstream was then: until
     /// then it would be one of another history, or of a place that has not come yet.
     pub(super) async fn judge(&self, cursor: Cursor) -> Result<CursorStanding, Problem> {
+        if cursor == probing() {
+            return self.check_up().map(|()| CursorStanding::Unknown);
+        }
         let epoch = cursor.epoch();
         if !self.knows(epoch) && self.void().contains(epoch, Instant::now()) {
             return Ok(CursorStanding::Unknown);

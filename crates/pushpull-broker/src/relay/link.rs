@@ -10,7 +10,7 @@ use pushpull_core::{
     Context, Cursor, CursorStanding, Delivery, Epoch, ErrorKind, Link as Word, Problem, Push, Start, StartAt,
     Subscribe, SubscribeError, Subscription, Topics,
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::{RETRY, lane::Lane, void::Void};
 use crate::Tail;
@@ -30,6 +30,8 @@ pub(super) enum State {
     /// It was never there.
     New,
     Up,
+    /// It stands, but leads to one that is cut off itself.
+    Cut(Problem),
     Down(Option<Problem>),
     /// For good.
     Refused(Problem),
@@ -47,6 +49,10 @@ pub(super) struct Link {
     places: Lane,
     /// Questions about cursors.
     cursors: Lane,
+    /// Questions whether the upstream is cut off: all alike, too.
+    probes: Lane,
+    /// Raised where there is reason to ask that now.
+    doubt: Notify,
 }
 
 impl Link {
@@ -60,6 +66,8 @@ impl Link {
             void: Mutex::default(),
             places: Lane::new(NEWEST, 1),
             cursors: Lane::new(ASKING, WAITING),
+            probes: Lane::new(1, 1),
+            doubt: Notify::new(),
         }
     }
 
@@ -86,20 +94,35 @@ impl Link {
         self.push.subscribe(&Context::default(), request).await
     }
 
+    /// What the one subscription tells. That it stands says nothing of what lies beyond the upstream.
     pub(super) fn set(&self, state: State) {
-        if matches!((&state, &*self.state.borrow()), (State::Up, State::Up)) {
-            return;
-        }
-        if let Some(tail) = self.tail.get() {
-            tail.engine_up(matches!(state, State::Up));
-        }
-        self.state.send_replace(state);
+        self.change(state, |now, next| !matches!((now, next), (State::Up | State::Cut(_), State::Up)));
+    }
+
+    /// What a probe tells, which holds only while the link stands.
+    pub(super) fn set_probed(&self, state: State) {
+        let is_standing = |now: &State| matches!(now, State::Up | State::Cut(_));
+        self.change(state, |now, next| is_standing(now) && !matches!((now, next), (State::Up, State::Up)));
+    }
+
+    fn change(&self, next: State, is_news: impl FnOnce(&State, &State) -> bool) {
+        self.state.send_if_modified(|now| {
+            if !is_news(now, &next) {
+                return false;
+            }
+            tell(now, &next);
+            if let Some(tail) = self.tail.get() {
+                tail.engine_up(matches!(next, State::Up));
+            }
+            *now = next;
+            true
+        });
     }
 
     /// The state once the first word has come, or was refused.
     pub(super) async fn reached(&self) -> State {
         let mut state = self.state.subscribe();
-        let is_known = |state: &State| matches!(state, State::Up | State::Refused(_));
+        let is_known = |state: &State| matches!(state, State::Up | State::Cut(_) | State::Refused(_));
         // It lives as long as the sender does, which is here.
         state.wait_for(is_known).await.map_or(State::New, |state| state.clone())
     }
@@ -109,8 +132,17 @@ impl Link {
             State::Up => Ok(()),
             State::Refused(problem) => Err(problem.clone()),
             State::New | State::Down(None) => Err(unreachable(None)),
-            State::Down(Some(cause)) => Err(unreachable(Some(cause.clone()))),
+            State::Cut(cause) | State::Down(Some(cause)) => Err(unreachable(Some(cause.clone()))),
         }
+    }
+
+    /// Asks soon whether the upstream is cut off.
+    pub(super) fn doubt(&self) {
+        self.doubt.notify_one();
+    }
+
+    pub(super) async fn doubted(&self) {
+        self.doubt.notified().await;
     }
 
     pub(super) fn judge_here(&self, cursor: Cursor) -> CursorStanding {
@@ -138,23 +170,32 @@ impl Link {
 
     /// The upstream's newest place, as of a moment behind the call.
     pub(super) async fn newest(&self) -> Result<Cursor, Problem> {
-        let word = self.places.ask(None, || self.first_word(Start::Latest.into())).await?;
+        let word = self.places.ask(None, || self.first_word(Start::Latest.into(), unreachable)).await?;
         word.place().ok_or_else(|| unreachable(None))
     }
 
     /// What the upstream says first to who comes with `cursor`, as of a moment behind the call.
     pub(super) async fn ask(&self, cursor: Cursor) -> Result<Delivery, Problem> {
-        self.cursors.ask(Some(cursor), || self.first_word(cursor.into())).await
+        self.cursors.ask(Some(cursor), || self.first_word(cursor.into(), unreachable)).await
     }
 
-    /// The first word of a short subscription from `start`.
-    async fn first_word(&self, start: StartAt) -> Result<Delivery, Problem> {
+    /// What the upstream says to a probe.
+    pub(super) async fn ask_whether_cut(&self) -> Result<Delivery, Problem> {
+        self.probes.ask(None, || self.first_word(probing().into(), cause_of)).await
+    }
+
+    /// The first word of a short subscription from `start`. One that has to be made anew has failed, as `failed` tells.
+    async fn first_word(
+        &self,
+        start: StartAt,
+        failed: fn(Option<Problem>) -> Problem,
+    ) -> Result<Delivery, Problem> {
         let request = Subscribe::new(self.topics.clone()).from(start).with_window(NonZeroU32::MIN);
         let mut subscription = self.push.subscribe(&Context::default(), request).await?;
         while let Some(delivery) = subscription.next().await {
             match delivery? {
                 Delivery::Link(Word::Connecting | Word::Connected) => {}
-                Delivery::Link(Word::Reconnecting { cause, .. }) => return Err(unreachable(cause)),
+                Delivery::Link(Word::Reconnecting { cause, .. }) => return Err(failed(cause)),
                 Delivery::Link(_) => break,
                 word => return Ok(word),
             }
@@ -164,6 +205,31 @@ impl Link {
 
     pub(super) fn void(&self) -> MutexGuard<'_, Void> {
         self.void.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn cause_of(failure: Option<Problem>) -> Problem {
+    failure.unwrap_or_else(|| unreachable(None))
+}
+
+/// The cursor of a probe: of the epoch that is never issued, so that every source answers it by a reset. A relay does so
+/// only where it is not cut off itself.
+pub(super) fn probing() -> Cursor {
+    Cursor::new(Epoch::NEVER, 1)
+}
+
+/// Tells people what has become of the upstream: once, not at every attempt.
+fn tell(before: &State, now: &State) {
+    match now {
+        State::Up => tracing::info!("the upstream is reached"),
+        State::Cut(problem) if !matches!(before, State::Cut(_)) => {
+            tracing::warn!(%problem, "the upstream is cut off");
+        }
+        State::Down(cause) if !matches!(before, State::Down(_)) => {
+            let cause = cause.as_ref().map_or_else(|| "it ended".to_owned(), Problem::to_string);
+            tracing::warn!(%cause, "the upstream is not reached; trying on");
+        }
+        _ => {}
     }
 }
 

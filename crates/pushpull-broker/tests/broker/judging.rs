@@ -20,7 +20,7 @@ use crate::{
     branch::unbegun_with,
     consume, drain,
     relay::reach,
-    scripted::{cursor, event, gap, place, scripted},
+    scripted::{cursor, event, gap, is_probe, place, scripted},
 };
 
 /// The way to a root: what it brings can be held up, and what is asked of it beside that, on their own.
@@ -80,6 +80,9 @@ impl Push for Way {
         if request.window.is_none() {
             let inner = self.0.root.subscribe(cx, request.clone()).await?;
             return Ok(Subscription::new(Held { inner, way: self.clone() }, &request));
+        }
+        if is_probe(&request) {
+            return self.0.root.subscribe(cx, request).await;
         }
         self.0.state.lock().unwrap().asked.push(request.start);
         if matches!(request.start, StartAt::After(_)) {

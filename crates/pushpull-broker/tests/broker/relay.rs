@@ -1,12 +1,20 @@
 //! The relay engine over sources in the same process.
 
-use std::{future::pending, sync::Mutex, task, time::Duration};
+use std::{
+    future::pending,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use pushpull_broker::{Broker, RelayEngine, Retention};
 use pushpull_core::{
-    Batch, Bounds, ConsumeError, Context, Cursor, Delivery, ErrorKind, Feed, GapReason, Link, Message,
-    Outcome, Overflow, Prev, Problem, Producer, ProducerExt, PublishError, Published, Push, PushExt,
+    Batch, Bounds, ConsumeError, Context, Cursor, Delivery, ErrorKind, FailFast, Feed, GapReason, Link,
+    Message, Outcome, Overflow, Prev, Problem, Producer, ProducerExt, PublishError, Published, Push, PushExt,
     Standing, Start, StartAt, Subscribe, SubscribeError, Subscription, Topic, Topics,
 };
 use tokio::{
@@ -225,6 +233,96 @@ async fn a_link_that_is_down_fails_publishing_fast_and_tells_consumers_nothing()
     assert_eq!(source.asked()[1], StartAt::After(cursor(1, 10)), "it goes on where it was");
     source.feed().send(place(cursor(1, 11))).ok().unwrap();
     relay.probe().await.unwrap();
+}
+
+/// Refuses what an upstream refuses that is cut off, and counts.
+struct CutOff(Arc<AtomicUsize>);
+
+fn cut_off() -> Problem {
+    Problem::new(ErrorKind::Unavailable, "cut off")
+}
+
+#[async_trait]
+impl Producer for CutOff {
+    async fn publish(&self, cx: &Context, _: &Topic, _: &[Message]) -> Result<Published, PublishError> {
+        assert!(cx.extensions.get::<FailFast>().is_some(), "a relay does not wait for another attempt");
+        self.0.fetch_add(1, Relaxed);
+        Err(PublishError::not_applied(cut_off()))
+    }
+}
+
+/// How long it takes until the engine of `broker` is up, or is not.
+async fn turned(broker: &Broker, up: bool) -> Duration {
+    let begun = Instant::now();
+    let turning = async {
+        while broker.stats().engine_up != up {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, turning).await.unwrap_or_else(|_| panic!("not {up}"));
+    begun.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_is_cut_off_itself_is_no_engine_that_is_up() {
+    let (source, tried) = (Scripted::default(), Arc::new(AtomicUsize::new(0)));
+    let feed = source.feed();
+    feed.send(nothing(cursor(1, 10))).ok().unwrap();
+    let engine = RelayEngine::new(source.clone()).with_producer(CutOff(tried.clone()));
+    let relay = Broker::open(engine, Retention::default()).await.unwrap();
+    let mut live = consume(&relay, "a", Start::Latest).await;
+    assert_eq!((drain(&mut live), relay.stats().engine_up), ("p10".into(), true));
+    source.cut_off(Some(cut_off()));
+    let topic = "a".parse().unwrap();
+    let refused = async || {
+        let refused = relay.publish_one(&topic, Message::text("x")).await.unwrap_err();
+        (refused.kind(), refused.outcome(), refused.is_retryable(), tried.load(Relaxed))
+    };
+    assert_eq!(refused().await, (ErrorKind::Unavailable, Outcome::NotApplied, true, 1));
+    assert!(turned(&relay, false).await <= Duration::from_millis(200), "a refusal is reason to look");
+    feed.send(place(cursor(1, 10))).ok().unwrap();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(!relay.stats().engine_up, "that the link stands is no news");
+    assert_eq!(refused().await, (ErrorKind::Unavailable, Outcome::NotApplied, true, 1), "not tried again");
+    assert_eq!(relay.probe().await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!((drain(&mut live), source.asked().len()), ("".into(), 1), "consumers are told nothing");
+    source.cut_off(None);
+    assert!(turned(&relay, true).await <= Duration::from_millis(1200));
+    relay.probe().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_upstream_is_probed_and_only_being_cut_off_counts() {
+    let (relay, source, _feed) = scripted().await;
+    source.cut_off(Some(Problem::new(ErrorKind::Busy, "full")));
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert!(relay.stats().engine_up);
+    source.cut_off(Some(cut_off()));
+    assert!(turned(&relay, false).await <= Duration::from_millis(5200));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leaf_learns_that_the_root_is_gone() {
+    let (relay, source, feed) = scripted().await;
+    let leaf = relay_of(&relay).await;
+    let lowest = relay_of(&leaf).await;
+    lowest.probe().await.unwrap();
+    let delay = Duration::from_secs(60);
+    feed.send(Word::Say(Delivery::Link(Link::Reconnecting { delay, cause: None }))).ok().unwrap();
+    turned(&relay, false).await;
+    assert!(leaf.stats().engine_up, "nobody has told it yet");
+    assert_eq!(leaf.probe().await.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert!(turned(&leaf, false).await <= Duration::from_millis(200));
+    assert_eq!(lowest.probe().await.unwrap_err().kind(), ErrorKind::Unavailable);
+    turned(&lowest, false).await;
+    let opened = relay_of(&leaf).await;
+    assert_eq!(drain(&mut consume(&opened, "a", Start::Latest).await), "p10", "consumers may still come");
+    let next = source.feed();
+    feed.send(Word::Fail(cut_off())).ok().unwrap();
+    next.send(place(cursor(1, 10))).ok().unwrap();
+    for node in [&relay, &leaf, &lowest] {
+        turned(node, true).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

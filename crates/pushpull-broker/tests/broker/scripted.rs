@@ -24,6 +24,8 @@ struct Script {
     asked: Vec<Subscribe>,
     /// What each subscription, one after the other, brings; without one, it is refused.
     feeds: VecDeque<Result<mpsc::UnboundedReceiver<Word>, Problem>>,
+    /// What a probe is refused by. Probes come when they like, and are not kept.
+    cut: Option<Problem>,
 }
 
 pub(crate) enum Word {
@@ -45,6 +47,11 @@ impl Scripted {
         self.0.lock().unwrap().feeds.push_back(Err(problem));
     }
 
+    /// Answers probes by `problem` from now on.
+    pub(crate) fn cut_off(&self, problem: Option<Problem>) {
+        self.0.lock().unwrap().cut = problem;
+    }
+
     pub(crate) fn asked(&self) -> Vec<StartAt> {
         self.0.lock().unwrap().asked.iter().map(|request| request.start).collect()
     }
@@ -54,6 +61,9 @@ impl Scripted {
 impl Push for Scripted {
     async fn subscribe(&self, _: &Context, request: Subscribe) -> Result<Subscription, SubscribeError> {
         let mut script = self.0.lock().unwrap();
+        if is_probe(&request) {
+            return script.probed(&request);
+        }
         script.asked.push(request.clone());
         match script.feeds.pop_front() {
             Some(Ok(receiver)) => Ok(Subscription::new(ScriptedFeed(receiver, None), &request)),
@@ -61,6 +71,22 @@ impl Push for Scripted {
             None => Err(Problem::new(ErrorKind::Unavailable, "nobody there").into()),
         }
     }
+}
+
+impl Script {
+    fn probed(&self, request: &Subscribe) -> Result<Subscription, SubscribeError> {
+        if let Some(problem) = &self.cut {
+            return Err(problem.clone().into());
+        }
+        let (sender, receiver) = mpsc::unbounded_channel();
+        sender.send(nothing(cursor(1, 10))).ok().unwrap();
+        Ok(Subscription::new(ScriptedFeed(receiver, None), request))
+    }
+}
+
+/// Whether a relay asks by it if its upstream is cut off.
+pub(crate) fn is_probe(request: &Subscribe) -> bool {
+    request.start == StartAt::After(Cursor::new(Epoch::NEVER, 1))
 }
 
 impl Feed for ScriptedFeed {
