@@ -69,6 +69,17 @@ impl Ring {
         Search::Nothing
     }
 
+    /// The topics to which something was published after `place`, but those that were forgotten since; some several
+    /// times.
+    pub(crate) fn changed_since(&self, place: u64) -> Vec<Arc<TopicSlot>> {
+        let retained = self.log.after(place).map(|(_, kept)| &kept.slot);
+        // Of what is not retained, its topic lost it.
+        let lost = self.losses.range((Bound::Excluded(place), Bound::Unbounded)).map(|(_, slot)| slot);
+        let mut slots: Vec<_> = retained.chain(lost).cloned().collect();
+        slots.dedup_by(|one, other| Arc::ptr_eq(one, other));
+        slots
+    }
+
     pub(crate) fn keep_apart(&mut self, state: &mut TopicState, event: &Event, keys: usize) {
         let weight = event.weight() as u64;
         let before = state.newest.replace(event.clone()).map_or(0, |event| event.weight() as u64);

@@ -39,7 +39,7 @@ impl BrokerFeed {
             StartAt::After(cursor) => feed.resume(cursor, verdict)?,
             StartAt::Start(Start::Earliest) => feed.begin_earliest(),
             StartAt::Start(start @ (Start::Last | Start::Snapshot)) => {
-                feed.begin_snapshot(hub.snapshot(&request.topics, start)?);
+                feed.begin_snapshot(hub.snapshot(&feed.interest, &request.topics, start)?);
             }
             StartAt::Start(_) => {}
         }
