@@ -32,6 +32,15 @@ impl Transport {
             Self::Grpc => "grpc",
         }
     }
+
+    /// The Cargo feature of `pushpull` that enables it.
+    pub fn feature(self) -> &'static str {
+        match self {
+            Self::Poll => "http-poll",
+            Self::Grpc => "grpc-stream",
+            Self::Ws | Self::Sse | Self::Longpoll => self.as_str(),
+        }
+    }
 }
 
 impl fmt::Display for Transport {

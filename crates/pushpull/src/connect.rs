@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 pub use options::ConnectOptions;
 use target::Target;
+pub(crate) use target::Tls;
 
 /// Makes one transport's client.
 pub(crate) type Make = fn(&Asked<'_>) -> Result<Client, Problem>;
@@ -90,7 +91,9 @@ impl ConnectOptions {
     /// Dropping the future leaves nothing behind.
     #[allow(clippy::unused_async, reason = "whether it connects at once is not for the signature to say")]
     pub async fn connect(&self, url: &str) -> Result<Source, Problem> {
-        let Target { pinned, url } = Target::parse(url)?;
+        let target = Target::parse(url)?;
+        target.check_tls(crate::TLS)?;
+        let Target { pinned, url, .. } = target;
         let asked = Asked { url, options: self };
         let clients = taken(crate::clients(), pinned).into_iter();
         let made = clients.map(|(transport, make)| Ok((transport, make(&asked)?)));
@@ -156,8 +159,9 @@ impl Push for Falling {
 /// order: [`Fallback`] says by what rules, [`Subscription::transport`] where it is, and a
 /// [`Link::Connected`](crate::Link::Connected) when that has changed.
 ///
-/// Any other scheme pins one transport, and nothing falls back: `ws://`, `wss://`, `sse+http://`, `longpoll+http://`,
-/// `poll+http://`, `grpc://`, and the same over TLS (`https`, `grpcs://`).
+/// Any other scheme pins one transport, and nothing falls back: `ws://`, `sse://`, `longpoll://`, `poll://`, `grpc://`, and
+/// over TLS `wss://`, `sses://`, `longpolls://`, `polls://`, `grpcs://`. `sse+http://`, `sse+https://` and the like mean the
+/// same.
 ///
 /// It opens no connection yet: a subscription or a publish does. A subscription to a server that is down is retried for as
 /// long as it lives, and tells so as [`Link::Reconnecting`](crate::Link::Reconnecting) with the cause; a server that refuses,
@@ -177,8 +181,8 @@ pub async fn connect(url: &str) -> Result<Source, Problem> {
 
 fn not_enabled(transport: Option<Transport>) -> Problem {
     let detail = match transport {
-        Some(transport) => format!("the feature for {transport} is off"),
-        None => "no transport is enabled".to_owned(),
+        Some(transport) => format!("{transport} needs the feature `{}`", transport.feature()),
+        None => "no transport is enabled: there is a feature for each (`ws`, `sse`, ...)".to_owned(),
     };
     Problem::new(ErrorKind::Unsupported, detail)
 }
@@ -257,5 +261,13 @@ mod tests {
     async fn what_is_not_enabled_is_said() {
         let refused = connect("grpc://127.0.0.1:1").await.map(|source| source.transport());
         assert_eq!(refused.map_err(|problem| problem.kind()), Err(ErrorKind::Unsupported));
+    }
+
+    #[test]
+    fn what_is_not_enabled_is_named_by_its_feature() {
+        let told = |transport| not_enabled(Some(transport)).detail().to_owned();
+        assert_eq!(told(Transport::Poll), "poll needs the feature `http-poll`");
+        assert_eq!(told(Transport::Grpc), "grpc needs the feature `grpc-stream`");
+        assert_eq!(told(Transport::Ws), "ws needs the feature `ws`");
     }
 }

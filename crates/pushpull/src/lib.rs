@@ -88,6 +88,9 @@ fn transports(backend: &Backend, gate: &Gate) -> service::Transports {
     transports
 }
 
+#[cfg(feature = "client")]
+const TLS: connect::Tls = if cfg!(feature = "tls") { connect::Tls::On } else { connect::Tls::Off };
+
 /// The client halves that are enabled, the best first.
 #[cfg(feature = "client")]
 fn clients() -> Vec<(Transport, connect::Make)> {
@@ -122,3 +125,11 @@ fn clients() -> Vec<(Transport, connect::Make)> {
 #[cfg(all(doctest, feature = "server"))]
 #[doc = include_str!("../../../docs/authorization.md")]
 mod authorization {}
+
+#[cfg(all(doctest, feature = "client"))]
+#[doc = include_str!("../../../docs/connect.md")]
+mod connecting {}
+
+#[cfg(all(doctest, feature = "client", feature = "server", feature = "webhook", feature = "http-poll"))]
+#[doc = include_str!("../../../docs/webhook.md")]
+mod webhooks {}

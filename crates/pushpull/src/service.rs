@@ -19,6 +19,9 @@ use pushpull_http::{
 
 use crate::Backend;
 
+/// Characters of a path that an answer names.
+const LONGEST_NAMED: usize = 200;
+
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 type Handler = Arc<dyn Fn(Request<()>) -> Answer + Send + Sync>;
 pub(crate) type Caller = Arc<dyn Fn(Request<Body>) -> Answer + Send + Sync>;
@@ -183,6 +186,14 @@ where
     Arc::new(move |request| Box::pin(service.clone().call(request)))
 }
 
+/// Names the path, as long as it is one that somebody wrote: who mistook a prefix sees it.
+fn no_such_path(path: &str) -> String {
+    match path.char_indices().nth(LONGEST_NAMED) {
+        Some((end, _)) => format!("there is no such path: {}...", &path[..end]),
+        None => format!("there is no such path: {path}"),
+    }
+}
+
 fn answer(problem: Problem) -> Answer {
     Box::pin(async move { Ok(problem_response(&problem, None)) })
 }
@@ -214,7 +225,7 @@ where
                 None => answer(Problem::new(ErrorKind::NotFound, "this server registers no webhooks")),
             },
             Some(Route::Metrics | Route::Health | Route::HealthLive) => self.status.call(request),
-            _ => answer(Problem::new(ErrorKind::NotFound, "there is no such path")),
+            _ => answer(Problem::new(ErrorKind::NotFound, no_such_path(request.uri().path()))),
         }
     }
 }
@@ -227,5 +238,18 @@ impl fmt::Debug for Service {
             .field("paths", &self.paths)
             .field("transports", &transports)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_none_is_named_up_to_a_length() {
+        assert_eq!(no_such_path("/live/ws"), "there is no such path: /live/ws");
+        let long = no_such_path(&"\u{e4}".repeat(5000));
+        assert_eq!(long.chars().filter(|letter| *letter == '\u{e4}').count(), LONGEST_NAMED);
+        assert!(long.ends_with("..."));
     }
 }
