@@ -27,7 +27,7 @@ impl Drop for Following {
             tracing::error!("following the upstream failed");
         }
         let problem = Problem::new(ErrorKind::Unavailable, "the upstream is followed no more");
-        self.0.set(State::Down(Some(problem.with_retry(RETRY))));
+        self.0.end(problem.with_retry(RETRY));
     }
 }
 

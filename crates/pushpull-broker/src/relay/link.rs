@@ -105,18 +105,27 @@ impl Link {
         self.change(state, |now, next| is_standing(now) && !matches!((now, next), (State::Up, State::Up)));
     }
 
+    /// Nobody follows any more, which is for who ended that to tell people.
+    pub(super) fn end(&self, problem: Problem) {
+        self.state.send_modify(|now| self.put(now, State::Down(Some(problem))));
+    }
+
     fn change(&self, next: State, is_news: impl FnOnce(&State, &State) -> bool) {
         self.state.send_if_modified(|now| {
             if !is_news(now, &next) {
                 return false;
             }
             tell(now, &next);
-            if let Some(tail) = self.tail.get() {
-                tail.engine_up(matches!(next, State::Up));
-            }
-            *now = next;
+            self.put(now, next);
             true
         });
+    }
+
+    fn put(&self, now: &mut State, next: State) {
+        if let Some(tail) = self.tail.get() {
+            tail.engine_up(matches!(next, State::Up));
+        }
+        *now = next;
     }
 
     /// The state once the first word has come, or was refused.
