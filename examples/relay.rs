@@ -6,7 +6,7 @@
 use std::{
     error::Error,
     io::{self, IsTerminal, Write},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     process::ExitCode,
     time::Duration,
 };
@@ -43,7 +43,13 @@ async fn main() -> ExitCode {
 }
 
 async fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
+    if is_at(&flags.upstream, flags.listen).await {
+        let loops = "is this relay itself: --upstream names the server to follow";
+        return Err(format!("{} {loops}", flags.upstream).into());
+    }
     let upstream = connect(&flags.upstream).await?;
+    // Whether it is reached, lost or cut off is logged by the engine.
+    tracing::info!("following {}", flags.upstream);
     let engine =
         RelayEngine::new(upstream.clone()).with_producer(upstream).with_topics(Topics::new(flags.topics)?);
     let broker = Broker::open(engine, Retention::default())
@@ -58,4 +64,13 @@ async fn run(flags: Flags) -> Result<(), Box<dyn Error>> {
     writeln!(io::stdout(), "listening on {}", server.url())?;
     server.serve_until(signalled).await;
     Ok(())
+}
+
+/// Whether the server at `url` would be the one that listens on `here`. Loops over several nodes are not seen.
+async fn is_at(url: &str, here: SocketAddr) -> bool {
+    let Some((_, rest)) = url.split_once("://") else { return false };
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let Ok(mut found) = tokio::net::lookup_host(authority).await else { return false };
+    let is_here = |ip: IpAddr| ip == here.ip() || (here.ip().is_unspecified() && ip.is_loopback());
+    found.any(|there| there.port() == here.port() && is_here(there.ip()))
 }
