@@ -12,7 +12,7 @@ use std::{
 
 use pushpull_broker::{Broker, Retention};
 use pushpull_core::{
-    Batch, Bounds, Context, Delivery, Message, Producer as _, Pull as _, PushExt as _, Start, Topics,
+    Batch, Bounds, Context, Delivery, Message, Producer as _, Pull as _, PushExt as _, Start, Topic, Topics,
     silent_waker,
 };
 use tokio::runtime::{Builder, Runtime};
@@ -20,15 +20,22 @@ use tokio::runtime::{Builder, Runtime};
 use crate::{asking, fetching};
 
 const PUBLISHERS: usize = 3;
-const ROUNDS: usize = 4000;
+const ROUNDS: usize = 8000;
 const ASKED: [&str; 5] = ["t.*", "t.1", "t.2 t.3 t.11", ">", "t.5 t.*"];
 
 /// What was published at a place. An empty payload removes its key.
 struct Published {
     seq: u64,
-    topic: String,
+    topic: Topic,
     key: Option<String>,
     is_empty: bool,
+}
+
+/// Which topic the n-th is published to, and with how many keys.
+#[derive(Clone, Copy)]
+struct Load {
+    topic: fn(usize) -> usize,
+    keys: usize,
 }
 
 /// A snapshot that somebody was given.
@@ -48,26 +55,26 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().build().unwrap()
 }
 
-fn messages(round: usize) -> Vec<Message> {
+fn messages(round: usize, keys: usize) -> Vec<Message> {
     let message = |n: usize| {
-        let key = (round * 7 + n * 3) % 6;
+        let key = (round * 7 + n * 3) % keys;
         let message = Message::text(if (key + round).is_multiple_of(11) { "" } else { "x" });
         if key == 0 { message } else { message.with_key(format!("k{key}")) }
     };
     (0..=round % 3).map(message).collect()
 }
 
-/// Publishes 1 to 3 messages at a time, to where `topic` says.
-fn publish_all(broker: &Broker, by: usize, topic: fn(usize) -> usize) -> Vec<Published> {
+/// Publishes 1 to 3 messages at a time, to where `load` says.
+fn publish_all(broker: &Broker, by: usize, load: Load) -> Vec<Published> {
     let (runtime, context, mut all) = (runtime(), Context::default(), Vec::new());
     for round in 0..ROUNDS {
-        let name = format!("t.{}", topic(by + round * PUBLISHERS));
-        let (to, messages) = (name.parse().unwrap(), messages(round + by));
-        let published = runtime.block_on(broker.publish(&context, &to, &messages)).unwrap();
+        let topic: Topic = format!("t.{}", (load.topic)(by + round * PUBLISHERS)).parse().unwrap();
+        let messages = messages(round + by, load.keys);
+        let published = runtime.block_on(broker.publish(&context, &topic, &messages)).unwrap();
         let first = published.first.seq();
         all.extend((first..).zip(&messages).map(|(seq, message)| Published {
             seq,
-            topic: name.clone(),
+            topic: topic.clone(),
             key: message.key().map(str::to_owned),
             is_empty: message.payload().is_empty(),
         }));
@@ -106,12 +113,11 @@ impl Taken {
 
     /// That it has nothing but what is `newest` as of its place, in order, and lacks only what it says it may.
     fn judge(&self, newest: &Newest<'_>) {
-        let is_asked = |topic: &str| self.topics.matches(&topic.parse().unwrap());
         let is_kept = |one: &&&Published| self.start == Start::Last || (one.key.is_some() && !one.is_empty);
-        let asked = newest.values().filter(|one| is_asked(&one.topic));
+        let asked = newest.values().filter(|one| self.topics.matches(&one.topic));
         let mut expected: Vec<u64> = asked.filter(is_kept).map(|one| one.seq).collect();
         expected.sort_unstable();
-        expected.retain(|seq| *seq >= self.lost_before || self.seqs.contains(seq));
+        expected.retain(|seq| *seq >= self.lost_before || self.seqs.binary_search(seq).is_ok());
         assert_eq!(self.seqs, expected, "{:?} of {:?} as of {}", self.start, self.topics, self.place);
     }
 }
@@ -123,8 +129,8 @@ fn judge(mut taken: Vec<Taken>, mut published: Vec<Published>) {
     let (mut topics, mut keys, mut rest) = (Newest::new(), Newest::new(), published.iter().peekable());
     for taken in taken {
         while let Some(one) = rest.next_if(|one| one.seq <= taken.place) {
-            topics.insert((&one.topic, None), one);
-            keys.insert((&one.topic, one.key.as_deref()), one);
+            topics.insert((one.topic.as_str(), None), one);
+            keys.insert((one.topic.as_str(), one.key.as_deref()), one);
         }
         taken.judge(if taken.start == Start::Last { &topics } else { &keys });
     }
@@ -145,12 +151,12 @@ fn take_all(broker: &Broker, publishing: &AtomicUsize) -> Vec<Taken> {
 }
 
 /// What was taken of a broker while others published to it, and what they published.
-fn run(broker: &Broker, topic: fn(usize) -> usize) -> (Vec<Taken>, Vec<Published>) {
+fn run(broker: &Broker, load: Load) -> (Vec<Taken>, Vec<Published>) {
     let publishing = Arc::new(AtomicUsize::new(PUBLISHERS));
     let publisher = |by| {
         let (broker, publishing) = (broker.clone(), publishing.clone());
         thread::spawn(move || {
-            let all = publish_all(&broker, by, topic);
+            let all = publish_all(&broker, by, load);
             publishing.fetch_sub(1, Ordering::AcqRel);
             all
         })
@@ -163,7 +169,16 @@ fn run(broker: &Broker, topic: fn(usize) -> usize) -> (Vec<Taken>, Vec<Published
 #[test]
 fn a_snapshot_lacks_nothing_that_is_set_anew_meanwhile() {
     let broker = Broker::memory_with(Retention::default().with_messages(2));
-    let (taken, published) = run(&broker, |n| n % 30);
+    let (taken, published) = run(&broker, Load { topic: |n| n % 30, keys: 6 });
+    assert!(taken.iter().all(|taken| taken.lost_before == 0), "nothing is lost");
+    judge(taken, published);
+}
+
+#[test]
+fn a_snapshot_that_never_catches_up_lacks_nothing() {
+    let broker = Broker::memory_with(Retention::default().with_messages(2));
+    // In no order, so that one that changed soon changes again.
+    let (taken, published) = run(&broker, Load { topic: |n| n * n / 7 % 300, keys: 6 });
     assert!(taken.iter().all(|taken| taken.lost_before == 0), "nothing is lost");
     judge(taken, published);
 }
@@ -171,7 +186,7 @@ fn a_snapshot_lacks_nothing_that_is_set_anew_meanwhile() {
 #[test]
 fn a_snapshot_tells_what_is_forgotten_meanwhile() {
     let broker = Broker::memory_with(Retention::default().with_messages(2).with_keys(3).with_topics(8));
-    let (taken, published) = run(&broker, |n| n * n % 13);
+    let (taken, published) = run(&broker, Load { topic: |n| n * n % 13, keys: 6 });
     assert!(taken.iter().any(|taken| taken.lost_before > 0), "topics are forgotten");
     judge(taken, published);
 }
@@ -179,7 +194,7 @@ fn a_snapshot_tells_what_is_forgotten_meanwhile() {
 #[test]
 fn a_snapshot_lacks_nothing_of_what_is_not_retained() {
     let broker = Broker::memory_with(Retention::default().with_bytes(1).with_topic_bytes(1));
-    let (taken, published) = run(&broker, |n| n % 30);
+    let (taken, published) = run(&broker, Load { topic: |n| n % 30, keys: 6 });
     assert!(taken.iter().all(|taken| taken.lost_before == 0), "nothing is lost");
     judge(taken, published);
 }
