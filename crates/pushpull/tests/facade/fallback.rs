@@ -213,13 +213,13 @@ async fn keeps_every_promise(
     seen.into_inner().unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_promise_is_kept_by_the_best_transport() {
     // Not by it alone: a promise of which connections are cut takes a step down.
     keeps_every_promise(&["ws"], async |_| std::future::pending().await).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_promise_is_kept_by_the_last_transport() {
     let spoil = async |proxy: &Proxy| {
         proxy.set(impatient());
@@ -229,7 +229,7 @@ async fn every_promise_is_kept_by_the_last_transport() {
     assert!(!seen.contains("ws") && !seen.contains("sse"), "{seen:?}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_promise_is_kept_while_the_proxy_changes_its_mind() {
     let spoil = async |proxy: &Proxy| {
         let mut random = fastrand::Rng::with_seed(7);
