@@ -66,6 +66,13 @@ pub enum Link {
     /// A connection stands; by which transport, [`Subscription::transport`](crate::Subscription::transport) says. A
     /// consumer that only polls has none: it tells this only once trouble is over.
     Connected,
+    /// A better transport did not open, and is passed over: the connection that follows goes by the next one that did.
+    PassedOver {
+        /// Its name, as [`Subscription::transport`](crate::Subscription::transport) would say it.
+        transport: Option<&'static str>,
+        /// Why it did not open.
+        cause: Problem,
+    },
     /// The connection is gone; another attempt follows after `delay`.
     Reconnecting {
         /// How long until the next attempt.
@@ -147,6 +154,9 @@ impl fmt::Display for Link {
         match self {
             Self::Connecting => f.write_str("connecting"),
             Self::Connected => f.write_str("connected"),
+            Self::PassedOver { transport, cause } => {
+                write!(f, "{} passed over: {cause}", transport.unwrap_or("a transport"))
+            }
             Self::Reconnecting { delay, cause: Some(cause) } => write!(f, "again in {delay:.1?}: {cause}"),
             Self::Reconnecting { delay, cause: None } => write!(f, "again in {delay:.1?}"),
             Self::Ended { retry: Some(delay), .. } => write!(f, "ended by the source, back in {delay:.1?}"),

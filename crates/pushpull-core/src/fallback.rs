@@ -15,7 +15,7 @@ use std::{
 
 use tokio::time::{Sleep, sleep};
 
-use crate::{Cursor, Dial, Dialing, End, Subscribe};
+use crate::{Cursor, Dial, Dialing, End, Link, Subscribe};
 
 use ladder::Ladder;
 use opening::{first_open, walk};
@@ -35,7 +35,8 @@ const SHORTEST: Duration = Duration::from_millis(10);
 /// brought. An [announced](End::Announced) end does not count, and a source that asks to come back later is
 /// asked again by the same way, but at most twice if that never was open. A refusal of who asks, or of a parameter of the
 /// request, is final on every way. All this only if it is the source's own word: what is [in doubt](crate::Problem::is_doubtful)
-/// is a way that does not open, or broke. When none opens, the next attempt begins with the best.
+/// is a way that does not open, or broke. When none opens, the next attempt begins with the best. Each way that did not open
+/// before the one that did is told as [`Link::PassedOver`], with the cause.
 ///
 /// # Up
 /// While a lower way is live and its place known, the better ones are probed, the best first, by a connection of their
@@ -113,6 +114,14 @@ impl Dial for Fallback {
 
     fn transport(&self) -> Option<&'static str> {
         self.ways.get(self.trail.at())?.transport()
+    }
+
+    fn passed_over(&mut self) -> Vec<Link> {
+        let told = |(way, cause): (usize, _)| {
+            let transport = self.ways.get(way).and_then(|way| way.transport());
+            Link::PassedOver { transport, cause }
+        };
+        self.trail.take_passed().into_iter().map(told).collect()
     }
 
     fn ended(&mut self, end: End) {

@@ -54,6 +54,8 @@ pub struct Reconnecting<D> {
     lent: u64,
     /// Events granted since the window of the connection being made was asked for.
     owed: u64,
+    /// What is told before the next announcement.
+    passed: Vec<Link>,
     announce: Option<Link>,
 }
 
@@ -80,6 +82,7 @@ impl<D: Dial> Reconnecting<D> {
             credit: request.window.map(|window| window.get().into()),
             lent: 0,
             owed: 0,
+            passed: Vec::new(),
             announce: None,
         };
         match first {
@@ -95,6 +98,7 @@ impl<D: Dial> Reconnecting<D> {
 
     fn connected(&mut self, live: Box<dyn Feed>) {
         self.state = State::Live(Live::new(live));
+        self.passed = self.dial.passed_over();
         self.announce = Some(Link::Connected);
         self.pay();
     }
@@ -215,6 +219,7 @@ impl<D: Dial> Feed for Reconnecting<D> {
     ) -> Poll<Option<Result<(), ConsumeError>>> {
         let before = out.deliveries.len();
         loop {
+            out.deliveries.extend(self.passed.drain(..).map(Delivery::Link));
             if let Some(link) = self.announce.take() {
                 out.deliveries.push(Delivery::Link(link));
             }

@@ -71,6 +71,9 @@ pub(crate) fn shown(delivery: &Delivery) -> String {
         Delivery::Place(cursor) => format!("place {}", cursor.seq()),
         Delivery::Link(Link::Connecting) => "connecting".into(),
         Delivery::Link(Link::Connected) => "connected".into(),
+        Delivery::Link(Link::PassedOver { transport, cause }) => {
+            format!("{} passed over ({})", transport.unwrap_or("-"), cause.detail())
+        }
         Delivery::Link(Link::Reconnecting { cause, .. }) => {
             format!("reconnecting ({})", cause.as_ref().map_or("-", Problem::detail))
         }

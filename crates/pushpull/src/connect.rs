@@ -157,7 +157,8 @@ impl Push for Falling {
 /// next one, and a better one is [probed](ConnectOptions::with_probe_interval) from time to time, by a connection
 /// of its own; ends that the server announced do not count. The subscription goes on over every such step, each event once, in
 /// order: [`Fallback`] says by what rules, [`Subscription::transport`] where it is, and a
-/// [`Link::Connected`](crate::Link::Connected) when that has changed.
+/// [`Link::Connected`](crate::Link::Connected) when that has changed, behind a
+/// [`Link::PassedOver`](crate::Link::PassedOver) with the cause for each better one that did not open.
 ///
 /// Any other scheme pins one transport, and nothing falls back: `ws://`, `sse://`, `longpoll://`, `poll://`, `grpc://`, and
 /// over TLS `wss://`, `sses://`, `longpolls://`, `polls://`, `grpcs://`. `sse+http://`, `sse+https://` and the like mean the

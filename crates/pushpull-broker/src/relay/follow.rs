@@ -77,7 +77,7 @@ async fn drain(
                 Delivery::Link(Word::Reconnecting { cause, .. }) => state = Some(State::Down(cause.clone())),
                 // Who asks again and again is told no more than this if nothing is new.
                 Delivery::Link(Word::Connected) if !intake.has_begun() => {}
-                Delivery::Link(Word::Connecting) => {}
+                Delivery::Link(Word::Connecting | Word::PassedOver { .. }) => {}
                 _ => state = Some(State::Up),
             }
         }

@@ -203,7 +203,7 @@ impl Link {
         let mut subscription = self.push.subscribe(&Context::default(), request).await?;
         while let Some(delivery) = subscription.next().await {
             match delivery? {
-                Delivery::Link(Word::Connecting | Word::Connected) => {}
+                Delivery::Link(Word::Connecting | Word::Connected | Word::PassedOver { .. }) => {}
                 Delivery::Link(Word::Reconnecting { cause, .. }) => return Err(failed(cause)),
                 Delivery::Link(_) => break,
                 word => return Ok(word),

@@ -23,6 +23,7 @@ pub(super) async fn walk(
     request: Subscribe,
     patience: Duration,
 ) -> Result<Box<dyn Feed>, SubscribeError> {
+    trail.begin();
     let mut failed: Option<Problem> = None;
     for (number, way) in ways.iter().enumerate().skip(trail.at()) {
         match open(way.clone(), request.clone(), patience).await {
@@ -35,6 +36,7 @@ pub(super) async fn walk(
                 return Err(problem.into());
             }
             Err(problem) => {
+                trail.pass(number, problem.clone());
                 failed = Some(match failed {
                     Some(earlier) if hope(&earlier) >= hope(&problem) => earlier,
                     _ => problem,

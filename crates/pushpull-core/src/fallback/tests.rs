@@ -51,6 +51,35 @@ async fn the_best_that_opens_is_taken_and_named() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_did_not_open_is_told_with_its_cause_before_what_did() {
+    let world = World::new(&[Mood::Refuses(unsupported()), Mood::Mute, Mood::Works]);
+    let mut told = world.begin(asks()).await;
+    let first: Vec<_> = take(&mut told.subscription, 3).await;
+    assert_eq!(
+        first,
+        ["one passed over (not here)", "two passed over (no first word within the deadline)", "connected"]
+    );
+    told.run(3).await;
+    assert_eq!(told.passed(), [""; 0], "once");
+    // A step up passes nothing over, and a step down by dying twice is told as it always was.
+    world.set(0, Mood::Dies(seconds(2), down()));
+    world.set(1, Mood::Refuses(down()));
+    told.run(60).await;
+    assert_eq!(told.subscription.transport(), Some("three"));
+    assert_eq!(told.passed(), ["two passed over (down)"]);
+    told.check();
+    // With every way down nothing is taken instead; what was in vain is told once one opens.
+    (0..3).for_each(|way| world.set(way, Mood::Refuses(down())));
+    world.cut(2);
+    told.run(60).await;
+    assert_eq!(told.passed().len(), 1);
+    world.set(2, Mood::Works);
+    told.run(40).await;
+    assert_eq!(told.passed()[1..], ["one passed over (down)", "two passed over (down)"]);
+    told.check();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_of_who_asks_or_of_what_for_is_final_on_every_way() {
     for problem in
         [Problem::new(ErrorKind::Unauthenticated, "who?"), refused(), Problem::invalid("topic", "no topic")]

@@ -1,6 +1,11 @@
 //! What the walks found, shared with the subscription they are for.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU32, AtomicUsize, Ordering},
+};
+
+use crate::Problem;
 
 /// Announced refusals in a row after which a way that never opened is passed over.
 const CHANCES: u32 = 3;
@@ -14,15 +19,35 @@ pub(super) struct Trail {
     at: AtomicUsize,
     /// For each way the refusals in a row, or [`OPENED`].
     refusals: Box<[AtomicU32]>,
+    /// The ways that the last walk passed over, and why.
+    passed: Mutex<Vec<(usize, Problem)>>,
 }
 
 impl Trail {
     pub(super) fn new(ways: usize) -> Self {
-        Self { at: AtomicUsize::new(0), refusals: (0..ways).map(|_| AtomicU32::new(0)).collect() }
+        let refusals = (0..ways).map(|_| AtomicU32::new(0)).collect();
+        Self { at: AtomicUsize::new(0), refusals, passed: Mutex::default() }
     }
 
     pub(super) fn at(&self) -> usize {
         self.at.load(Ordering::Relaxed)
+    }
+
+    /// A walk begins: what was passed over before is told, or never will be.
+    pub(super) fn begin(&self) {
+        self.passed().clear();
+    }
+
+    pub(super) fn pass(&self, way: usize, cause: Problem) {
+        self.passed().push((way, cause));
+    }
+
+    pub(super) fn take_passed(&self) -> Vec<(usize, Problem)> {
+        std::mem::take(&mut self.passed())
+    }
+
+    fn passed(&self) -> MutexGuard<'_, Vec<(usize, Problem)>> {
+        self.passed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Stands at `way`, whether it is open or not.

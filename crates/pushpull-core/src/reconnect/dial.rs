@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{Cursor, Feed, Subscribe, SubscribeError};
+use crate::{Cursor, Feed, Link, Subscribe, SubscribeError};
 
 /// Makes one connection of a transport: what a client half implements.
 pub trait Dial: Send + 'static {
@@ -22,6 +22,12 @@ pub trait Dial: Send + 'static {
     /// The name of the transport, as the wire contract's metrics label it (section 7); of several, that of
     /// the one taken.
     fn transport(&self) -> Option<&'static str>;
+
+    /// What was tried in vain before the connection just made, in order: told before that is. Who makes connections of one
+    /// kind only tries nothing else.
+    fn passed_over(&mut self) -> Vec<Link> {
+        Vec::new()
+    }
 
     /// Hears how a connection made by it ended. Who makes connections of one kind only has no use for it.
     fn ended(&mut self, _end: End) {}

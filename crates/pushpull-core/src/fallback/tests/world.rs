@@ -140,9 +140,17 @@ impl Told {
         let _: Result<(), _> = timeout(time, taking).await;
     }
 
+    /// The ways that were passed over, and why.
+    pub(super) fn passed(&self) -> Vec<String> {
+        let is_one = |delivery: &&Delivery| matches!(delivery, Delivery::Link(Link::PassedOver { .. }));
+        self.all.iter().map(|(delivery, _)| delivery).filter(is_one).map(shown).collect()
+    }
+
+    /// All words on the link but those of [`Told::passed`].
     pub(super) fn links(&self) -> Vec<String> {
         let link = |(delivery, by): &(Delivery, Option<&'static str>)| match delivery {
             Delivery::Link(Link::Connected) => Some(format!("connected by {}", by.unwrap())),
+            Delivery::Link(Link::PassedOver { .. }) => None,
             Delivery::Link(_) => Some(shown(delivery)),
             _ => None,
         };
