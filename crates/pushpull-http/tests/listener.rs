@@ -176,3 +176,17 @@ async fn who_sends_a_bare_pattern_is_asked_to_come_anew_for_the_next() {
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
     assert!(answer.contains("connection: close\r\n"), "the next would be refused here: {answer}");
 }
+
+#[tokio::test]
+async fn a_bare_pattern_is_understood_however_slowly_it_comes() {
+    let running = start(ListenerConfig::default()).await;
+    let mut stream = send(running.address, b"GET /a?top").await;
+    stream.set_nodelay(true).unwrap();
+    for part in [&b"ic="[..], b">", b"&topic=b.", b"> HTTP/1.1\r", b"\nHost: x\r\n\r\n"] {
+        // The head is late on purpose: each part is looked at by itself.
+        tokio::time::sleep(Duration::from_millis(15)).await;
+        stream.write_all(part).await.unwrap();
+    }
+    let answer = rest(stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+}

@@ -66,6 +66,14 @@ where
         () = shared.drain.cancelled() => return,
     };
     let Ok(Ok(is_http2)) = sniffed else { return };
+    if !is_http2 && !target::is_whole(&stream) {
+        // Boxed: it is rare, and must not make every connection's future larger. What is late is the parser's to judge.
+        let whole = Box::pin(timeout(shared.config.first_byte, target::whole(&stream)));
+        tokio::select! {
+            _ = whole => {}
+            () = shared.drain.cancelled() => {}
+        }
+    }
     match target::bare(&stream).filter(|_| !is_http2) {
         // Boxed: it is rare, and must not make every connection's future larger.
         Some(seen) => Box::pin(talk_mended(stream, seen, peer, shared)).await,
