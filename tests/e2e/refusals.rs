@@ -116,6 +116,14 @@ fn a_server_that_cannot_be_meant_is_named() {
 }
 
 #[test]
+fn a_relay_does_not_follow_itself() {
+    let nobody = Nobody::new();
+    let (status, said) = run("relay", &["--upstream", &nobody.url(), "--listen", &nobody.address()]);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.starts_with("error: ") && said.contains("is this relay itself"), "{said}");
+}
+
+#[test]
 fn logtail_follows_no_directory() {
     let folder = std::env::temp_dir().display().to_string();
     let (status, said) = run("logtail", &[&folder, "--listen", "127.0.0.1:0"]);
