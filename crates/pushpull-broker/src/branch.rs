@@ -134,6 +134,7 @@ impl Hub {
             let mut state = slot.lock();
             if state.lost_to < seq {
                 ring.unnote_loss(&slot, &state);
+                ring.date_loss(&slot);
                 state.lose_to(seq);
                 slot.newest_seq.fetch_max(seq, Ordering::AcqRel);
             }
@@ -199,7 +200,7 @@ impl Hub {
                 ring.records.insert(seq, slot.clone());
                 let lost_to = state.lost_to;
                 if lost_to > 0 && !(clipped && lost_to == common) {
-                    ring.note_loss(slot, &mut state, lost_to);
+                    ring.keep_loss(slot, &mut state, lost_to);
                 }
             }
         }
@@ -211,7 +212,8 @@ impl Ring {
     /// Drops everything.
     fn clear(&mut self) {
         self.log.after(0).for_each(|(_, kept)| kept.event.forget_encodings());
-        *self = Self { branches: std::mem::take(&mut self.branches), ..Self::default() };
+        let (branches, losses_noted) = (std::mem::take(&mut self.branches), self.losses_noted);
+        *self = Self { branches, losses_noted, ..Self::default() };
     }
 
     /// Takes `prev`, which came with an event, as evidence of what its topic lost.
@@ -236,7 +238,10 @@ impl Ring {
         }
         if state.lost_to > 0 {
             let lost_to = state.lost_to;
-            self.note_loss(slot, state, lost_to);
+            match has_record && before <= state.last_seq {
+                true => self.keep_loss(slot, state, lost_to),
+                false => self.note_loss(slot, state, lost_to),
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     conflate::Survivor,
     hub::Hub,
     interest::Interest,
-    read::{Found, Wish},
+    read::{Found, Since, Wish},
 };
 
 /// How long a consumer is asked to stay away from a broker that was closed.
@@ -37,6 +37,8 @@ pub(crate) struct BrokerFeed {
     place: u64,
     /// Losses up to here were told, or are not this consumer's.
     told_to: u64,
+    /// Set if it does not ask for what was gone when it began.
+    since: Option<Since>,
     /// Whether it ever was at the head.
     was_live: bool,
     /// Whether it has not looked yet: what is gone from then on, it loses by being slow.
@@ -88,6 +90,7 @@ impl BrokerFeed {
             bounds,
             conflate: self.conflate == Conflate::Key,
             told_to: self.told_to,
+            since: self.since,
             thin_after: self.thin_after,
         })
     }
@@ -277,7 +280,7 @@ impl Feed for BrokerFeed {
         let is_new = |entry: &Pattern| !self.wanted.iter().any(|known| known == entry);
         if topics.iter().any(is_new) {
             // What was told, or waived, was of other topics.
-            (self.told_to, self.is_fresh) = (0, true);
+            (self.told_to, self.since, self.is_fresh) = (0, None, true);
         }
         self.interest = self.hub.interest(&topics);
         self.wanted = topics;

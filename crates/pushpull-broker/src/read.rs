@@ -44,11 +44,40 @@ pub(crate) struct Wish<'a> {
     pub(crate) conflate: bool,
     /// Losses up to here are of no interest.
     pub(crate) told_to: u64,
+    /// Losses before this are of no interest.
+    pub(crate) since: Option<Since>,
     /// Events after this place, if any, may have been left out by conflation for others that still wait.
     pub(crate) thin_after: Option<u64>,
 }
 
+/// When somebody began who does not ask for what was gone by then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Since {
+    losses_noted: u64,
+    forgotten_to: u64,
+}
+
+impl Wish<'_> {
+    fn counts(&self, slot: &TopicSlot) -> bool {
+        self.since.is_none_or(|since| slot.lost_at.load(Ordering::Acquire) > since.losses_noted)
+    }
+
+    fn forgotten_to(&self) -> u64 {
+        let forgotten_to = self.interest.forgotten_to();
+        match self.since {
+            Some(since) if forgotten_to <= since.forgotten_to => 0,
+            _ => forgotten_to,
+        }
+    }
+}
+
 impl Hub {
+    /// Now, for who does not ask for what is gone.
+    pub(crate) fn since_now(&self, interest: &Interest) -> Since {
+        let ring = self.ring();
+        Since { losses_noted: ring.losses_noted, forgotten_to: interest.forgotten_to() }
+    }
+
     /// Reads what `wish` asks for, within its bounds.
     pub(crate) fn read(&self, wish: &Wish<'_>) -> Found {
         let most = match (wish.conflate, wish.bounds.events) {
@@ -74,7 +103,9 @@ impl Hub {
         let mut scanned = Scanned { lost_to: None, events: Vec::new(), place: head, more: false };
         for reader in &wish.interest.readers {
             let state = reader.slot.lock();
-            scanned.note_loss(state.lost_to, wish.place);
+            if wish.counts(&reader.slot) {
+                scanned.note_loss(state.lost_to, wish.place);
+            }
             scanned.events.extend(state.between(wish.place, head).take(most.saturating_add(1)).cloned());
         }
         if wish.interest.readers.len() > 1 {
@@ -88,8 +119,8 @@ impl Hub {
         let (ring, lost_to) = self.ring_and_loss(wish);
         let mut scanned = Scanned { lost_to: None, events: Vec::new(), place: self.head(), more: false };
         scanned.note_loss(lost_to, wish.place);
-        scanned.note_loss(wish.interest.forgotten_to(), wish.place);
-        for reader in &wish.interest.readers {
+        scanned.note_loss(wish.forgotten_to(), wish.place);
+        for reader in wish.interest.readers.iter().filter(|reader| wish.counts(&reader.slot)) {
             scanned.note_loss(reader.slot.lock().lost_to, wish.place);
         }
         let mut waiting = ring.log.after(wish.place);
@@ -128,7 +159,7 @@ impl Hub {
     /// is lost meanwhile stands above all that was looked at, and is looked at in the end.
     fn ring_and_loss(&self, wish: &Wish<'_>) -> (MutexGuard<'_, Ring>, u64) {
         let from = wish.place.max(wish.told_to);
-        let is_wanted = |slot: &TopicSlot| is_wanted(wish.wanted, slot);
+        let is_wanted = |slot: &TopicSlot| wish.counts(slot) && is_wanted(wish.wanted, slot);
         let mut ring = self.ring();
         let top = ring.newest_loss();
         let mut newest = top;

@@ -24,6 +24,8 @@ pub(crate) struct Ring {
     /// The newest events, by seq: those that keep their encodings. Seqs, since an event that is held here
     /// would outlive its eviction.
     pub(crate) fresh: VecDeque<u64>,
+    /// Losses so far, of whatever topic: says which of two came first.
+    pub(crate) losses_noted: u64,
     /// Topics by the seq up to which they lost events.
     pub(crate) losses: BTreeMap<u64, Arc<TopicSlot>>,
     /// Topics with a record, each by the seq of an event of its own, its newest or an older one.
@@ -107,12 +109,23 @@ impl Ring {
     }
 
     pub(crate) fn note_loss(&mut self, slot: &Arc<TopicSlot>, state: &mut TopicState, seq: u64) {
+        self.date_loss(slot);
+        self.keep_loss(slot, state, seq);
+    }
+
+    /// The same, of a loss that is none of now.
+    pub(crate) fn keep_loss(&mut self, slot: &Arc<TopicSlot>, state: &mut TopicState, seq: u64) {
         self.unnote_loss(slot, state);
         state.lost_to = state.lost_to.max(seq);
         if let Some((lost_to, _)) = &mut state.certain {
             *lost_to = seq.max(*lost_to);
         }
         self.losses.insert(state.lost_to, slot.clone());
+    }
+
+    pub(crate) fn date_loss(&mut self, slot: &TopicSlot) {
+        self.losses_noted += 1;
+        slot.lost_at.store(self.losses_noted, Ordering::Release);
     }
 
     pub(crate) fn unnote_loss(&mut self, slot: &Arc<TopicSlot>, state: &TopicState) {
@@ -130,6 +143,7 @@ impl Ring {
             self.log.take_out(seq);
         }
         state.forget();
+        self.date_loss(slot);
         slot.newest_seq.store(state.lost_to, Ordering::Release);
     }
 }

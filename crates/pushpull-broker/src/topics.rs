@@ -20,6 +20,8 @@ pub(crate) struct TopicSlot {
     pub(crate) watchers: Watchers,
     /// Nothing of the topic lies beyond this seq, neither an event nor a loss: readable without the lock.
     pub(crate) newest_seq: AtomicU64,
+    /// When, by the ring's count of losses, it last lost an event or what was known of it.
+    pub(crate) lost_at: AtomicU64,
     readers: AtomicUsize,
     state: Mutex<TopicState>,
 }
@@ -51,6 +53,7 @@ impl TopicSlot {
             signal: Arc::default(),
             watchers: Watchers::default(),
             newest_seq: AtomicU64::new(forgotten_to),
+            lost_at: AtomicU64::new(0),
             readers: AtomicUsize::new(0),
             state: Mutex::new(TopicState { lost_to: forgotten_to, forgotten_to, ..TopicState::default() }),
         }

@@ -29,6 +29,7 @@ impl BrokerFeed {
             stage: Stage::Beginning(None),
             place: hub.head(),
             told_to: 0,
+            since: None,
             was_live: false,
             is_fresh: true,
             conflated: 0,
@@ -54,9 +55,9 @@ impl BrokerFeed {
     }
 
     fn begin_earliest(&mut self) {
+        // What is gone by now is not asked for; what goes from now on is told, though another topic lost newer events.
+        self.since = Some(self.hub.since_now(&self.interest));
         self.place = self.hub.floor();
-        // What is gone by now is not asked for; what goes from now on is told.
-        self.told_to = self.peek().lost_to.unwrap_or(0);
     }
 
     fn begin_snapshot(&mut self, snapshot: Snapshot) {
@@ -108,7 +109,7 @@ impl BrokerFeed {
     /// Begins at `place`, after telling that the cursor it came with is void. The gap covers the losses that are
     /// known, so that they are not told a second time.
     fn begin_anew(&mut self, came_with: Cursor, place: u64, reason: GapReason) {
-        self.place = place;
+        (self.place, self.since) = (place, None);
         self.told_to = self.peek().lost_to.unwrap_or(0);
         let complete_from = self.told_to.max(place).saturating_add(1);
         let gap = Gap::new(came_with, self.cursor(complete_from), self.cursor(place), reason);

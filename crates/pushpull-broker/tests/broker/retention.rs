@@ -177,3 +177,18 @@ async fn only_the_newest_events_keep_their_encodings() {
     kept[3].encoded(&FORM, |_| panic!("it was kept"));
     assert_eq!(kept[2].encoded(&FORM, |_| Bytes::new()), "", "it was forgotten");
 }
+
+#[tokio::test]
+async fn what_goes_after_earliest_began_is_told_though_another_topic_lost_newer_events() {
+    for patterns in ["a b", ">", "a *"] {
+        let broker = Broker::memory_with(Retention::default().with_messages(2));
+        publish(&broker, "a", 1).await;
+        publish(&broker, "b", 4).await;
+        let mut untouched = consume(&broker, patterns, Start::Earliest).await;
+        assert_eq!(drain(&mut untouched), "p0 e1 e4 e5", "what was gone is not asked for: {patterns}");
+        let mut earliest = consume(&broker, patterns, Start::Earliest).await;
+        publish(&broker, "a", 2).await;
+        assert_eq!(drain(&mut earliest), "p0 evicted 0..2@0 e4 e5 e6 e7", "{patterns}");
+        assert_eq!(drain(&mut untouched), "e6 e7", "{patterns}");
+    }
+}
