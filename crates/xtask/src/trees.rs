@@ -267,11 +267,11 @@ mod tests {
         let all: Vec<_> = adapters.iter().map(String::as_str).chain(hallmarks).collect();
         let mut own = own_of(&TRANSPORTS.map(|transport| (transport, &*all)));
         assert_eq!(astray(&own, &tree_of(&["bytes"])), Vec::<String>::new());
-        own.get_mut("grpc-stream").unwrap().remove("prost");
+        own.get_mut("grpc-stream").unwrap().remove("tonic");
         own.get_mut("sse").unwrap().remove("pushpull-sse");
         let expected = [
             "pushpull-sse, which belongs to sse, comes without any transport",
-            "prost no longer comes with grpc-stream: this check is to be mended",
+            "tonic no longer comes with grpc-stream: this check is to be mended",
         ];
         assert_eq!(astray(&own, &tree_of(&["pushpull-sse"])), expected);
     }
