@@ -11,7 +11,7 @@ use std::{
 
 use pushpull_core::{
     Batch, Bounds, Conflate, ConsumeError, Cursor, Delivery, Event, Feed, Gap, GapReason, Link, Overflow,
-    Pattern, Standing, SubscribeError, Topics as Wanted,
+    Pattern, Prev, Standing, Stride, SubscribeError, Topics as Wanted,
 };
 
 use crate::{
@@ -74,6 +74,25 @@ impl BrokerFeed {
 
     fn peek(&self) -> Found {
         self.read(Bounds::new(0, 0))
+    }
+
+    /// Whether nothing of it is its own but the place, behind which nothing is known to be lost.
+    fn is_plain(&self) -> bool {
+        matches!(self.stage, Stage::Running)
+            && self.was_live
+            && self.conflate == Conflate::Off
+            && self.thin_after.is_none()
+            && self.told_to <= self.place
+    }
+
+    /// Whether `event`, which somebody else took, is the first that it lacks of its one topic, by the chain of `prev`.
+    fn has_none_until(&self, event: &Event) -> bool {
+        match (event.prev(), &self.interest.readers[..]) {
+            (Prev::At(prev), [one]) if self.interest.is_exact() => {
+                prev.seq() <= self.place && one.slot.lock().lost_to <= self.place
+            }
+            _ => false,
+        }
     }
 
     /// Whether something asked for follows, as far as one read can tell.
@@ -294,8 +313,25 @@ impl Feed for BrokerFeed {
     }
 
     fn standing(&self) -> Option<Standing> {
-        let plain = self.conflate == Conflate::Off && matches!(self.stage, Stage::Running) && self.was_live;
-        let signal = plain.then(|| self.interest.single_signal()).flatten()?;
-        Some(Standing::new(signal, self.place()?))
+        let signal = self.is_plain().then(|| self.interest.single_signal()).flatten()?;
+        Some(Standing::new(signal.clone(), self.place()?).of_history(self.generation))
+    }
+
+    /// Of one topic, what follows its last event follows any place behind that, too: the places of a quiet topic's
+    /// subscriptions differ by when each was last asked.
+    fn follow(&mut self, stride: &Stride) -> bool {
+        let (from, Some(first)) = (stride.from(), stride.events().first()) else { return false };
+        let is_between = match self.place >= from.place.seq() {
+            true => self.place < first.cursor().seq(),
+            false => self.has_none_until(first),
+        };
+        let is_same = is_between
+            && self.is_plain()
+            && from.history == self.generation
+            && self.interest.single_signal().is_some_and(|signal| Arc::ptr_eq(signal, &from.signal));
+        if is_same {
+            (self.place, self.is_fresh) = (stride.to().seq(), false);
+        }
+        is_same
     }
 }

@@ -180,9 +180,9 @@ impl Interest {
     }
 
     /// The one signal it waits for, if it is one.
-    pub(crate) fn single_signal(&self) -> Option<Arc<Signal>> {
+    pub(crate) fn single_signal(&self) -> Option<&Arc<Signal>> {
         match &self.waiters[..] {
-            [one] => Some(one.signal().clone()),
+            [one] => Some(one.signal()),
             _ => None,
         }
     }

@@ -46,7 +46,7 @@ pub use polling::{Polling, Schedule};
 pub use reconnect::{Dial, Dialing, End, Reconnecting};
 pub use request::{Conflate, Fetch, Overflow, Rate, Start, StartAt, Subscribe};
 pub use signal::{Signal, Waiter, silent_waker};
-pub use subscription::{Feed, Standing, Subscription};
+pub use subscription::{Feed, Standing, Stride, Subscription};
 pub use topic::{Pattern, Topic, TopicError, Topics};
 pub use traits::{
     Consumer, ConsumerExt, EventsOnly, Interruption, Next, Producer, ProducerExt, Published, Pull, PullExt,

@@ -12,7 +12,8 @@ use futures_core::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
-    Batch, Bounds, ConsumeError, Consumer, Cursor, Delivery, Rate, Signal, Subscribe, SubscribeError, Topics,
+    Batch, Bounds, ConsumeError, Consumer, Cursor, Delivery, Event, Rate, Signal, Subscribe, SubscribeError,
+    Topics, View,
 };
 
 /// The bytes of one flush of a subscription with a [`Rate`].
@@ -60,6 +61,12 @@ pub trait Feed: Send {
     /// Whether it stands with others. See [`Standing`].
     fn standing(&self) -> Option<Standing>;
 
+    /// Takes `stride` as if [`Feed::poll_batch`] had given its events, if that is what it would give next. `false`, and
+    /// nothing is taken, if not. Default: never.
+    fn follow(&mut self, _stride: &Stride) -> bool {
+        false
+    }
+
     /// The transport by which it comes: see [`Subscription::transport`]. A feed from within the process comes by none.
     fn transport(&self) -> Option<&'static str> {
         None
@@ -76,17 +83,65 @@ pub struct Standing {
     pub signal: Arc<Signal>,
     /// Where it stands.
     pub place: Cursor,
+    /// The history that the place is of: a source whose history became another counts on. Of one that never does
+    /// so: 0.
+    pub history: u64,
+}
+
+/// What one subscription that stood took, and where it stood before and after: others that stood with it need not be
+/// asked, but [follow](Subscription::follow) with the same bytes.
+#[derive(Clone, Debug)]
+pub struct Stride {
+    from: Standing,
+    to: Cursor,
+    events: Vec<Event>,
 }
 
 impl Standing {
-    /// Stands at `place` of the source of `signal`.
+    /// Stands at `place` of the source of `signal`, whose history is the first.
     pub fn new(signal: Arc<Signal>, place: Cursor) -> Self {
-        Self { signal, place }
+        Self { signal, place, history: 0 }
+    }
+
+    /// The same, of that history.
+    #[must_use]
+    pub fn of_history(mut self, history: u64) -> Self {
+        self.history = history;
+        self
     }
 
     /// Whether both can be served by the same bytes.
     pub fn is_with(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.signal, &other.signal) && self.place == other.place
+        Arc::ptr_eq(&self.signal, &other.signal) && self.place == other.place && self.history == other.history
+    }
+}
+
+impl Stride {
+    /// What was taken between two standings of one subscription: `None` if it was anything but events as they are, or
+    /// nothing.
+    pub fn new(from: Standing, to: &Standing, taken: &[Delivery]) -> Option<Self> {
+        let plain = |delivery: &Delivery| match delivery {
+            Delivery::Event(event) if event.view() == View::Plain => Some(event.clone()),
+            _ => None,
+        };
+        let is_one = Arc::ptr_eq(&from.signal, &to.signal) && from.history == to.history;
+        let events: Vec<Event> = taken.iter().map(plain).collect::<Option<_>>()?;
+        (is_one && !events.is_empty()).then_some(Self { from, to: to.place, events })
+    }
+
+    /// Where it begins.
+    pub fn from(&self) -> &Standing {
+        &self.from
+    }
+
+    /// Where it leads.
+    pub fn to(&self) -> Cursor {
+        self.to
+    }
+
+    /// What was taken, in order: at least one.
+    pub fn events(&self) -> &[Event] {
+        &self.events
     }
 }
 
@@ -238,6 +293,13 @@ impl Subscription {
     pub fn standing(&self) -> Option<Standing> {
         let plain = self.credit.is_none() && self.pace.is_none() && self.taken.is_empty();
         plain.then(|| self.feed.standing()).flatten()
+    }
+
+    /// Takes `stride` as if it had been polled, if that is what it would have given: see [`Feed::follow`]. `false`, and
+    /// nothing is taken, if not.
+    pub fn follow(&mut self, stride: &Stride) -> bool {
+        let is_plain = self.credit.is_none() && self.pace.is_none() && self.taken.is_empty() && !self.ended;
+        is_plain && self.feed.follow(stride)
     }
 
     /// The next delivery; `None` after the end.

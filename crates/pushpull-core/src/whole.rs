@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use crate::{
     Batch, Bounds, ConsumeError, Context, Cursor, Delivery, Feed, Link, Push, Standing, Start, StartAt,
-    Subscribe, SubscribeError, Subscription, Topics,
+    Stride, Subscribe, SubscribeError, Subscription, Topics,
 };
 
 /// How long a consumer is asked to wait after its snapshot broke off.
@@ -169,7 +169,11 @@ impl Feed for Unit {
     }
 
     fn standing(&self) -> Option<Standing> {
-        self.subscription.standing()
+        self.subscription.standing().filter(|_| self.stage == Stage::Complete)
+    }
+
+    fn follow(&mut self, stride: &Stride) -> bool {
+        self.stage == Stage::Complete && self.subscription.follow(stride)
     }
 
     fn transport(&self) -> Option<&'static str> {

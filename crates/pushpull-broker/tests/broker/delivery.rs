@@ -1,4 +1,4 @@
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, time::Duration};
 
 use pushpull_core::{
     Bounds, Context, Cursor, Delivery, Epoch, Fetch, Message, Overflow, Pattern, Prev, ProducerExt, Pull,
@@ -309,21 +309,4 @@ async fn a_closed_broker_tells_and_refuses() {
     let context = Context::default();
     let refused = broker.fetch(&context, Fetch::new(asking("a").topics));
     assert!(refused.await.unwrap_err().is_retryable());
-}
-
-#[tokio::test]
-async fn equal_subscriptions_stand_together() {
-    let broker = Broker::memory();
-    let mut one = consume(&broker, "a", Start::Latest).await;
-    let mut two = consume(&broker, "a", Start::Earliest).await;
-    assert!(one.standing().is_none(), "not before its first word");
-    drain(&mut one);
-    drain(&mut two);
-    let (first, second) = (one.standing().unwrap(), two.standing().unwrap());
-    assert!(first.is_with(&second));
-    assert!(Arc::ptr_eq(&first.signal, &second.signal));
-    let mut thin = broker.consume(asking("a").conflate_by_key()).await.unwrap();
-    drain(&mut thin);
-    assert!(thin.standing().is_none());
-    assert_eq!(first.signal.waiting(), 0, "who sweeps registers nothing");
 }

@@ -15,6 +15,7 @@ mod rewinds;
 mod scenarios;
 mod scripted;
 mod snapshot;
+mod standing;
 mod units;
 
 use std::task::{Context, Poll};

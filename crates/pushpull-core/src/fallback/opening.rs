@@ -12,8 +12,8 @@ use tokio::time::timeout;
 
 use super::{Ways, trail::Trail};
 use crate::{
-    Batch, Bounds, ConsumeError, Cursor, Delivery, Dial, ErrorKind, Feed, Problem, Standing, Subscribe,
-    SubscribeError, Topics, reconnect::is_announced,
+    Batch, Bounds, ConsumeError, Cursor, Delivery, Dial, ErrorKind, Feed, Problem, Standing, Stride,
+    Subscribe, SubscribeError, Topics, reconnect::is_announced,
 };
 
 /// Opens the first way that can be, from where the trail stands on, and leaves it there; at the first if there is none.
@@ -175,6 +175,10 @@ impl Feed for Opened {
 
     fn standing(&self) -> Option<Standing> {
         self.feed.standing().filter(|_| self.first.is_empty())
+    }
+
+    fn follow(&mut self, stride: &Stride) -> bool {
+        self.first.is_empty() && self.feed.follow(stride)
     }
 
     fn transport(&self) -> Option<&'static str> {
