@@ -2,7 +2,12 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::TcpStream,
+};
+
+use crate::{
+    dialect::{Address, Dialect},
+    wire::http::answer,
 };
 
 /// The topic of every figure.
@@ -11,15 +16,16 @@ pub(crate) const TOPIC: &str = "bench";
 /// Publishes over one connection, one message at a time.
 pub(crate) struct Publisher {
     stream: TcpStream,
+    dialect: Dialect,
     request: Vec<u8>,
     answer: Vec<u8>,
 }
 
 impl Publisher {
-    pub(crate) fn connect(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
+    pub(crate) fn connect(address: Address) -> io::Result<Self> {
+        let stream = TcpStream::connect(address.socket)?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, request: Vec::new(), answer: vec![0; 4096] })
+        Ok(Self { stream, dialect: address.dialect, request: Vec::new(), answer: vec![0; 4096] })
     }
 
     /// Publishes `payload` and waits until it is acknowledged.
@@ -35,14 +41,9 @@ impl Publisher {
         loop {
             let read = self.stream.read(&mut self.answer[filled..])?;
             filled += read;
-            let text = String::from_utf8_lossy(&self.answer[..filled]);
-            if let Some((head, body)) = text.split_once("\r\n\r\n") {
-                if !head.starts_with("HTTP/1.1 201") {
-                    return Err(io::Error::other(format!("not published: {text}")));
-                }
-                if body.ends_with('}') {
-                    return Ok(());
-                }
+            let bytes = &self.answer[..filled];
+            if let Some(answer) = answer(bytes)? {
+                return self.dialect.published(answer.status, bytes);
             }
             if read == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());

@@ -16,6 +16,7 @@
 //! had, or a connection was closed.
 
 mod catchup;
+mod dialect;
 mod fanout;
 mod http;
 mod idle;

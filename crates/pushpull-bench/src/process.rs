@@ -7,9 +7,11 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
+use crate::dialect::Address;
+
 /// A running server.
 pub(crate) struct Server {
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     child: Option<Child>,
 }
 
@@ -23,8 +25,8 @@ pub(crate) fn pin_to_last_core() {
 impl Server {
     /// Starts `program` on the first core, or takes `host:port` of a server that runs already.
     pub(crate) fn start(program: &str) -> io::Result<Self> {
-        if let Ok(address) = program.parse() {
-            return Ok(Self { address, child: None });
+        if let Ok(address) = program.parse::<SocketAddr>() {
+            return Ok(Self { address: address.into(), child: None });
         }
         let arguments =
             ["-c", "0", program, "--listen", "127.0.0.1:0", "--workers", "1", "--retain-messages", "20000"];
@@ -34,12 +36,15 @@ impl Server {
         if let Some(stdout) = child.stdout.take() {
             BufReader::new(stdout).read_line(&mut line)?;
         }
-        let told = line.trim().strip_prefix("listening on http://").and_then(|address| address.parse().ok());
+        let told = line
+            .trim()
+            .strip_prefix("listening on http://")
+            .and_then(|address| address.parse::<SocketAddr>().ok());
         let Some(address) = told else {
             let _ = child.kill();
             return Err(io::Error::other(format!("{program} did not say where it listens, but {line:?}")));
         };
-        Ok(Self { address, child: Some(child) })
+        Ok(Self { address: address.into(), child: Some(child) })
     }
 
     /// CPU seconds it has used, to the nanosecond: those of its threads, none of which ends while it serves.

@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, Read, Write},
-    net::SocketAddr,
     time::{Duration, Instant},
 };
 
@@ -10,6 +9,7 @@ use hdrhistogram::Histogram;
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
 
 use crate::{
+    dialect::Address,
     meter::{Cost, Meter},
     process::Server,
     report::{Faults, Run},
@@ -92,7 +92,7 @@ impl Requests {
         Ok(Answers { tally, seconds: last.duration_since(origin).as_secs_f64(), cost: meter.stop() })
     }
 
-    fn open(&self, server: SocketAddr, poll: &Poll) -> io::Result<Vec<Connection>> {
+    fn open(&self, server: Address, poll: &Poll) -> io::Result<Vec<Connection>> {
         let open = |number| {
             let stream = connect(server)?;
             stream.set_nonblocking(true)?;

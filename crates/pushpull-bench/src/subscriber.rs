@@ -4,13 +4,13 @@ mod connection;
 
 use std::{
     io,
-    net::SocketAddr,
     time::{Duration, Instant},
 };
 
 use mio::{Events, Interest, Poll, Token};
 
 use crate::{
+    dialect::Address,
     http::TOPIC,
     stamp::Stamp,
     wire::{From, Transport},
@@ -25,7 +25,7 @@ const SCRATCH: usize = 1 << 20;
 #[derive(Clone, Copy)]
 pub(crate) struct Target {
     pub(crate) transport: Transport,
-    pub(crate) server: SocketAddr,
+    pub(crate) server: Address,
     /// Bytes of a payload.
     pub(crate) payload: usize,
 }
@@ -96,9 +96,9 @@ mod tests {
     use crate::wire::grpc::tests::answered;
 
     /// A server that answers one connection's requests by `answers` in turn and ends it. Returns all request lines.
-    fn script(answers: Vec<String>) -> (SocketAddr, thread::JoinHandle<Vec<String>>) {
+    fn script(answers: Vec<String>) -> (Address, thread::JoinHandle<Vec<String>>) {
         let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let server = listener.local_addr().unwrap();
+        let server = listener.local_addr().unwrap().into();
         let told = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map(Result::unwrap);
@@ -176,9 +176,9 @@ mod tests {
     }
 
     /// A server of one call that says `answer`, then nothing more. Returns all that it was sent.
-    fn called(answer: Vec<u8>) -> (SocketAddr, thread::JoinHandle<Vec<u8>>) {
+    fn called(answer: Vec<u8>) -> (Address, thread::JoinHandle<Vec<u8>>) {
         let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let server = listener.local_addr().unwrap();
+        let server = listener.local_addr().unwrap().into();
         let told = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             stream.write_all(&answer).unwrap();

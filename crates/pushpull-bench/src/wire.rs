@@ -7,10 +7,10 @@ mod protobuf;
 mod status;
 pub(crate) mod ws;
 
-use std::net::SocketAddr;
-
 use clap::ValueEnum;
 use memchr::{memchr, memmem};
+
+use crate::dialect::Address;
 
 /// Where a payload that is a JSON string begins.
 const JSON_DATA: &[u8] = b"\"data\":\"";
@@ -55,7 +55,7 @@ impl Transport {
     }
 
     /// The request of one subscriber to `topic`.
-    pub(crate) fn request(self, server: SocketAddr, topic: &str, from: From<'_>) -> Vec<u8> {
+    pub(crate) fn request(self, server: Address, topic: &str, from: From<'_>) -> Vec<u8> {
         let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
         let (path, headers) = match self {
@@ -64,7 +64,7 @@ impl Transport {
             Self::Sse => ("sse", "Accept: text/event-stream\r\n".to_owned()),
             Self::Longpoll => ("longpoll", String::new()),
             Self::HttpPoll => ("poll", String::new()),
-            Self::Grpc => return grpc::request(server, topic, from),
+            Self::Grpc => return grpc::request(server.socket, topic, from),
         };
         let polling = match (self, from) {
             (Self::Longpoll, From::Now) => "&wait=0",
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn requests_say_where_to_begin() {
-        let server = "127.0.0.1:80".parse().unwrap();
+        let server = Address::from("127.0.0.1:80".parse::<std::net::SocketAddr>().unwrap());
         let text =
             |transport: Transport, from| String::from_utf8(transport.request(server, "t", from)).unwrap();
         let line = |transport, from| text(transport, from).lines().next().map(str::to_owned).unwrap();

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{self, SocketAddr},
+    net,
     time::{Duration, Instant},
 };
 
@@ -11,6 +11,7 @@ use mio::net::TcpStream;
 
 use super::{Received, Target};
 use crate::{
+    dialect::Address,
     stamp::Stamp,
     wire::{
         self, From, Transport,
@@ -149,8 +150,8 @@ impl Connection {
 }
 
 /// Opens a connection for a handshake, which may not take longer than [`PATIENCE`].
-pub(crate) fn connect(server: SocketAddr) -> io::Result<net::TcpStream> {
-    let stream = net::TcpStream::connect(server)?;
+pub(crate) fn connect(server: Address) -> io::Result<net::TcpStream> {
+    let stream = net::TcpStream::connect(server.socket)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     Ok(stream)

@@ -1,0 +1,55 @@
+//! What servers say differently: the hub, a server written by hand, and Nchan.
+//!
+//! All answer on the same paths (Nchan by its [configuration](crate::compare::nginx)), so that only the forms of
+//! answers are told apart here.
+
+use std::{fmt, io, net::SocketAddr};
+
+use crate::wire::http::refused;
+
+/// Where a server listens, and how it speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    pub(crate) socket: SocketAddr,
+    pub(crate) dialect: Dialect,
+}
+
+/// How a server speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// The wire contract.
+    Pushpull,
+    /// The same paths and frames, but no history and no cursors: a POST is answered with 201 and no body.
+    Plain,
+    /// Raw payloads; a message's place is its `Last-Modified` and `ETag`; a POST that nobody listens to is
+    /// answered with 202.
+    Nchan,
+}
+
+impl From<SocketAddr> for Address {
+    fn from(socket: SocketAddr) -> Self {
+        Self { socket, dialect: Dialect::Pushpull }
+    }
+}
+
+/// As a `Host`.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.socket.fmt(f)
+    }
+}
+
+impl Dialect {
+    /// Judges the status of the answer to a POST.
+    ///
+    /// # Errors
+    ///
+    /// It was not published; the error shows the answer's `bytes`.
+    pub(crate) fn published(self, status: u16, bytes: &[u8]) -> io::Result<()> {
+        let is_published = match self {
+            Self::Pushpull | Self::Plain => status == 201,
+            Self::Nchan => matches!(status, 201 | 202),
+        };
+        is_published.then_some(()).ok_or_else(|| refused(bytes))
+    }
+}
