@@ -18,7 +18,8 @@ const ADAPTERS: [&str; 6] = [
 /// The crates of the workspace that `package` may depend on, dev-dependencies aside.
 fn allowed(package: &str) -> Option<&'static [&'static str]> {
     match package {
-        "pushpull-core" | "xtask" | "pushpull-bench" => Some(&[]),
+        "pushpull-core" | "xtask" => Some(&[]),
+        "pushpull-bench" => Some(&["pushpull-http"]),
         "pushpull-broker" | "pushpull-http" | "pushpull-testkit" => Some(&["pushpull-core"]),
         adapter if ADAPTERS.contains(&adapter) => Some(&["pushpull-core", "pushpull-http"]),
         _ => None,

@@ -1,0 +1,67 @@
+//! Live servers as a Rust developer writes them by hand today, for `pushpull-bench` to compare with.
+//!
+//! ```text
+//! pushpull-baseline axum-ws --listen 127.0.0.1:0
+//! ```
+//!
+//! Each is a task a connection over a `tokio::sync::broadcast` of 1,024 messages a topic, on `#[tokio::main]`, with the
+//! defaults of its libraries but for `TCP_NODELAY`. `POST /topics/{topic}` publishes and is answered with 201 at once.
+//! None has a history, cursors, resume, heartbeats, limits, authorization or checks of what is asked; who falls more
+//! than 1,024 messages behind loses them in silence.
+
+mod axum_sse;
+mod axum_ws;
+mod fast_ws;
+mod tonic_stream;
+mod topics;
+
+use std::{io, net::SocketAddr};
+
+use axum::{Router, serve::ListenerExt as _};
+use clap::{Parser, ValueEnum};
+use tokio::net::TcpListener;
+
+#[derive(Parser)]
+#[command(about = "A live server written by hand.")]
+struct Cli {
+    /// How events are told.
+    kind: Kind,
+    /// Where to listen; port 0 takes a free one, which is then told.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    /// axum's WebSocket: tokio-tungstenite.
+    AxumWs,
+    /// fastwebsockets in axum.
+    Fastwebsockets,
+    /// axum's Server-Sent Events.
+    AxumSse,
+    /// tonic's server streaming.
+    Tonic,
+}
+
+#[tokio::main]
+async fn main() -> io::Result<()> {
+    let Cli { kind, listen } = Cli::parse();
+    rlimit::increase_nofile_limit(u64::MAX)?;
+    let app = match kind {
+        Kind::AxumWs => axum_ws::app(),
+        Kind::Fastwebsockets => fast_ws::app(),
+        Kind::AxumSse => axum_sse::app(),
+        Kind::Tonic => tonic_stream::app(),
+    };
+    serve(TcpListener::bind(listen).await?, app).await
+}
+
+#[allow(clippy::print_stdout, reason = "whoever started it reads where it listens")]
+async fn serve(listener: TcpListener, app: Router) -> io::Result<()> {
+    println!("listening on http://{}", listener.local_addr()?);
+    let listener = listener.tap_io(|stream| {
+        // A socket that is gone already is noticed when it is read.
+        let _ = stream.set_nodelay(true);
+    });
+    axum::serve(listener, app).await
+}
