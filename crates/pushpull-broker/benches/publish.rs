@@ -79,8 +79,7 @@ fn subscribe(broker: &Broker, topic: &str) -> Subscription {
 fn thousand_topics(bencher: Bencher<'_, '_>, waits: usize) {
     let topics = topics(1000);
     let broker = full(&topics, Retention::default().with_messages(100));
-    let mut subscriptions: Vec<_> =
-        topics.iter().map(|topic| subscribe(&broker, topic.as_str())).collect();
+    let mut subscriptions: Vec<_> = topics.iter().map(|topic| subscribe(&broker, topic.as_str())).collect();
     for subscription in subscriptions.iter_mut().take(1000 * waits) {
         while subscription.next().now_or_never().is_some() {}
     }

@@ -8,7 +8,7 @@ use divan::{Bencher, counter::ItemsCount};
 use futures_util::FutureExt;
 use pushpull_broker::{Broker, Retention};
 use pushpull_core::{
-    Batch, Bounds, Context, Cursor, Delivery, Event, FormatKey, Message, Producer, PushExt, Start, StartAt,
+    Batch, Bounds, Cursor, Delivery, Event, FormatKey, Message, ProducerExt, PushExt, Start, StartAt,
     Subscribe, Subscription, Topic, silent_waker,
 };
 
@@ -32,8 +32,7 @@ fn holding(topics: usize, messages: usize) -> Broker {
     let topics: Vec<Topic> = (0..topics).map(|n| format!("bench.{n}").parse().unwrap()).collect();
     for topic in topics.iter().cycle().take(messages) {
         let message = Message::new(Bytes::copy_from_slice(&[b'x'; 128]));
-        let published = broker.publish(&Context::default(), topic, &[message]);
-        published.now_or_never().unwrap().unwrap();
+        broker.publish_one(topic, message).now_or_never().unwrap().unwrap();
     }
     broker
 }
@@ -71,7 +70,13 @@ fn read(subscription: &mut Subscription, batch: &mut Batch, size: impl Fn(&Event
     bytes
 }
 
-fn bench(bencher: Bencher<'_, '_>, broker: &Broker, pattern: &str, start: StartAt, size: impl Fn(&Event) -> usize) {
+fn bench(
+    bencher: Bencher<'_, '_>,
+    broker: &Broker,
+    pattern: &str,
+    start: StartAt,
+    size: impl Fn(&Event) -> usize,
+) {
     let mut batch = Batch::default();
     read(&mut subscribe(broker, pattern, start), &mut batch, &size);
     let bencher = bencher.counter(ItemsCount::new(READ));
