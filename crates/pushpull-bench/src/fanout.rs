@@ -18,10 +18,12 @@ use hdrhistogram::Histogram;
 
 use crate::{
     http::Publisher,
+    launch::{Needs, room_for},
     meter::{Cost, Meter},
     process::Server,
     report::{Faults, Run},
-    stamp::{LEAST, Stamp},
+    shape::{Content, Shape},
+    stamp::Stamp,
     subscriber::{Received, Subscribers, Target},
     wire::{From, Transport},
 };
@@ -29,9 +31,9 @@ use crate::{
 /// How long the last events may take to arrive.
 const SETTLE: Duration = Duration::from_secs(10);
 /// The longest latency that is told as it is, in microseconds.
-const LONGEST: u64 = 60_000_000;
+pub(crate) const LONGEST: u64 = 60_000_000;
 
-#[derive(Args)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Fanout {
     /// How the subscribers are connected; not `http-poll`, by which nobody is told.
     #[arg(
@@ -39,26 +41,32 @@ pub(crate) struct Fanout {
         default_value = "ws",
         value_parser = EnumValueParser::<Transport>::new().try_map(Transport::telling)
     )]
-    transport: Transport,
+    pub(crate) transport: Transport,
     /// How many they are.
     #[arg(long, default_value_t = 1000)]
-    subscribers: usize,
+    pub(crate) subscribers: usize,
     /// How long is published.
     #[arg(long, default_value_t = 8)]
-    seconds: u64,
-    /// Bytes of a payload, at least 40.
-    #[arg(long, default_value_t = 128)]
-    payload: usize,
+    pub(crate) seconds: u64,
+    /// Bytes of a payload, at least 40 [default: 128; of JSON 1024, at least 200].
+    #[arg(long)]
+    pub(crate) payload: Option<usize>,
+    /// What a payload is.
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) content: Content,
+    /// Asks for deflated messages, on a raw WebSocket: each is inflated, or compared with one that was, and checked.
+    #[arg(long)]
+    pub(crate) deflate: bool,
     /// Messages a second; as fast as acknowledged if left out.
     #[arg(long)]
-    rate: Option<f64>,
+    pub(crate) rate: Option<f64>,
     /// How many messages the publisher may be ahead of the mean subscriber, at least 1.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
-    ahead: Option<u64>,
+    pub(crate) ahead: Option<u64>,
 }
 
 /// What came of a run.
-struct Outcome {
+pub(crate) struct Outcome {
     received: Received,
     published: u64,
     seconds: f64,
@@ -68,24 +76,38 @@ struct Outcome {
 
 impl Fanout {
     pub(crate) fn run(&self, server: &Server) -> io::Result<Run> {
-        let payload = self.payload.max(LEAST);
-        let target = Target { transport: self.transport, server: server.address, payload };
-        let mut subscribers = Subscribers::open(target, self.subscribers, 1, From::Now)?;
+        let subscribers = self.open(server)?;
+        Ok(self.told(&self.drive(server, subscribers)?))
+    }
+
+    /// Opens the subscriptions.
+    pub(crate) fn open(&self, server: &Server) -> io::Result<Subscribers> {
+        if self.deflate && self.transport != Transport::Ws {
+            return Err(io::Error::other("only `--transport ws` is measured deflated"));
+        }
+        let mut target = Target::new(self.transport, server.address, Arc::new(self.shape()));
+        target.deflate = self.deflate;
+        Subscribers::open(target, self.subscribers, 1, From::Now)
+    }
+
+    /// Publishes to them until the time is over, and waits for the last events.
+    pub(crate) fn drive(&self, server: &Server, mut subscribers: Subscribers) -> io::Result<Outcome> {
         let publisher = Publisher::connect(server.address)?;
         let progress = Arc::new(AtomicU64::new(0));
         let meter = Meter::start(server);
         let origin = Instant::now();
+        subscribers.begin(origin);
         let mut publisher = Some(self.publish(publisher, &progress, origin));
         let mut latency = Histogram::new_with_bounds(1, LONGEST, 3).map_err(io::Error::other)?;
         let (mut received, mut published, mut last_news) = (Received::default(), None, origin);
         loop {
             let before = received.events;
             subscribers.read(Duration::from_millis(20), &mut received, &mut |stamp, now| {
-                let nanos = now.duration_since(origin).as_nanos() as u64;
-                latency.saturating_record(nanos.saturating_sub(stamp.sent) / 1000);
+                latency.saturating_record(now.saturating_sub(stamp.sent) / 1000);
             })?;
-            progress.store(received.events / self.subscribers as u64, Ordering::Release);
-            if let Some(publisher) = &publisher {
+            let mean = received.events / self.subscribers as u64;
+            let is_further = progress.swap(mean, Ordering::AcqRel) != mean;
+            if let Some(publisher) = publisher.as_ref().filter(|_| is_further) {
                 publisher.thread().unpark();
             }
             if received.events > before {
@@ -101,17 +123,28 @@ impl Fanout {
         }
         let seconds = last_news.duration_since(origin).as_secs_f64();
         let published = published.unwrap_or(0);
-        Ok(self.told(&Outcome { received, published, seconds, cost: meter.stop(), latency }))
+        Ok(Outcome { received, published, seconds, cost: meter.stop(), latency })
+    }
+
+    /// The flags that the server needs.
+    pub(crate) fn needs(&self) -> Needs {
+        room_for(self.subscribers)
     }
 
     /// What a row of the table begins with.
     pub(crate) fn label(&self) -> String {
         let ahead = self.ahead.map_or_else(String::new, |ahead| format!(", at most {ahead} ahead"));
         let rate = self.rate.map_or_else(String::new, |rate| format!(", {rate} msg/s"));
-        format!("{} × {}{ahead}{rate}", self.transport.name(), self.subscribers)
+        let content = match self.content {
+            Content::Text => String::new(),
+            _ => format!(", JSON of {} bytes", self.shape().length()),
+        };
+        let deflate = if self.deflate { ", deflated" } else { "" };
+        format!("{} × {}{ahead}{rate}{content}{deflate}", self.transport.name(), self.subscribers)
     }
 
-    fn told(&self, outcome: &Outcome) -> Run {
+    /// What came of a run, in figures.
+    pub(crate) fn told(&self, outcome: &Outcome) -> Run {
         let Outcome { received, published, seconds, cost, latency } = outcome;
         let events = received.events as f64;
         Run {
@@ -123,10 +156,16 @@ impl Fanout {
                 ("events a read", events / received.reads.max(1) as f64),
                 ("server cores", cost.server_seconds / seconds),
                 ("generator cores", cost.own_cores),
+                ("bytes a delivery", received.bytes as f64 / events),
             ],
             foreign_cores: cost.foreign_cores,
             faults: Faults::of(received, published * self.subscribers as u64),
         }
+    }
+
+    fn shape(&self) -> Shape {
+        let length = if self.content == Content::Text { 128 } else { 1024 };
+        Shape::new(self.content, self.payload.unwrap_or(length))
     }
 
     fn publish(
@@ -135,7 +174,7 @@ impl Fanout {
         progress: &Arc<AtomicU64>,
         origin: Instant,
     ) -> thread::JoinHandle<io::Result<u64>> {
-        let (progress, payload) = (progress.clone(), self.payload.max(LEAST));
+        let (progress, shape) = (progress.clone(), self.shape());
         let (rate, ahead) = (self.rate, self.ahead);
         let end = origin + Duration::from_secs(self.seconds);
         thread::spawn(move || {
@@ -146,7 +185,7 @@ impl Fanout {
                     continue;
                 }
                 let sent = origin.elapsed().as_nanos() as u64;
-                publisher.publish(Stamp { number, sent }.payload(payload).as_bytes())?;
+                publisher.publish(&shape, Stamp { number, sent })?;
                 number += 1;
                 if let Some(rate) = rate {
                     let next = origin + Duration::from_secs_f64(number as f64 / rate);

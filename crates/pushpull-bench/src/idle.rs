@@ -1,14 +1,15 @@
 //! Many connections, no events.
 
-use std::{io, thread, time::Duration};
+use std::{io, sync::Arc, thread, time::Duration};
 
 use clap::Args;
 
 use crate::{
+    launch::{Needs, room_for},
     meter::Meter,
     process::Server,
     report::{Faults, Run},
-    stamp::LEAST,
+    shape::{Content, Shape},
     subscriber::{Received, Subscribers, Target},
     wire::{From, Transport},
 };
@@ -32,7 +33,8 @@ pub(crate) struct Idle {
 impl Idle {
     /// What all connections add to a server that never had one, by their number.
     pub(crate) fn run(&self, server: &Server) -> io::Result<Run> {
-        let target = Target { transport: self.transport, server: server.address, payload: LEAST };
+        let shape = Arc::new(Shape::new(Content::Text, 0));
+        let target = Target::new(self.transport, server.address, shape);
         let memory = || server.memory_bytes().unwrap_or(f64::NAN);
         thread::sleep(SETTLE);
         let before = memory();
@@ -52,6 +54,11 @@ impl Idle {
             foreign_cores: cost.foreign_cores,
             faults: Faults::of(&received, 0),
         })
+    }
+
+    /// The flags that the server needs.
+    pub(crate) fn needs(&self) -> Needs {
+        room_for(self.connections)
     }
 
     /// What a row of the table begins with.

@@ -20,12 +20,14 @@ mod dialect;
 mod fanout;
 mod http;
 mod idle;
+mod launch;
 mod meter;
 mod poll;
 mod process;
 mod publish;
 mod report;
 mod requests;
+mod shape;
 mod stamp;
 mod subscriber;
 mod wire;
@@ -52,6 +54,12 @@ struct Cli {
     /// The server's program, or `host:port` of one that runs already (its cost is then not told).
     #[arg(long, global = true, default_value = "target/release/examples/hub")]
     server: String,
+    /// Worker threads of the server, each on a core of its own while there are cores.
+    #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+    workers: u8,
+    /// Flags for the server, as in `--server-flags "--keep-alive 5"`; they stand above those that a figure sets.
+    #[arg(long, global = true, default_value = "", hide_default_value = true, allow_hyphen_values = true)]
+    server_flags: String,
     /// Prints JSON: medians and every run.
     #[arg(long, global = true)]
     json: bool,
@@ -90,6 +98,7 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> io::Result<()> {
     process::pin_to_last_core();
     let wanted = cli.runs.max(1);
+    let launch = cli.launch();
     let mut runs: Vec<Run> = Vec::new();
     let is_enough = |runs: &[Run]| {
         let quiet = runs.iter().filter(|run| run.is_quiet(cli.quiet)).count();
@@ -97,7 +106,7 @@ fn run(cli: &Cli) -> io::Result<()> {
     };
     while !is_enough(&runs) {
         meter::wait_for_quiet(cli.quiet, Duration::from_secs(cli.patience));
-        runs.push(cli.work.run(&process::Server::start(&cli.server)?)?);
+        runs.push(cli.work.run(&process::Server::start(&launch, &cli.work.needs())?)?);
     }
     let faulty = runs.iter().map(|run| run.faults).filter(|faults| !faults.is_none()).collect::<Vec<_>>();
     let (runs, label) = (report::quietest(runs, wanted), cli.work.label());
@@ -109,7 +118,24 @@ fn run(cli: &Cli) -> io::Result<()> {
     if faulty.is_empty() { Ok(()) } else { Err(io::Error::other(format!("{label}: {faulty:?}"))) }
 }
 
+impl Cli {
+    /// How the server is started.
+    fn launch(&self) -> launch::Launch {
+        let flags = self.server_flags.split_whitespace().map(str::to_owned).collect();
+        launch::Launch { program: self.server.clone(), workers: self.workers.into(), flags }
+    }
+}
+
 impl Work {
+    fn needs(&self) -> launch::Needs {
+        match self {
+            Self::Fanout(work) => work.needs(),
+            Self::Idle(work) => work.needs(),
+            Self::Catchup(work) => work.needs(),
+            Self::Poll(_) | Self::Publish(_) => Vec::new(),
+        }
+    }
+
     fn run(&self, server: &process::Server) -> io::Result<Run> {
         match self {
             Self::Fanout(work) => work.run(server),

@@ -12,7 +12,8 @@ use crate::{
     process::Server,
     report::Run,
     requests::Requests,
-    stamp::{LEAST, Stamp},
+    shape::{Content, Shape},
+    stamp::Stamp,
     subscriber::{connect, place},
     wire::{self, From, Transport},
 };
@@ -35,9 +36,9 @@ pub(crate) struct Poll {
 
 impl Poll {
     pub(crate) fn run(&self, server: &Server) -> io::Result<Run> {
-        let (payload, behind) = (self.payload.max(LEAST), self.behind.unwrap_or(0));
+        let (shape, behind) = (Shape::new(Content::Text, self.payload), self.behind.unwrap_or(0));
         let mut publisher = Publisher::connect(server.address)?;
-        let mut publish = |number| publisher.publish(Stamp { number, sent: 0 }.payload(payload).as_bytes());
+        let mut publish = |number| publisher.publish(&shape, Stamp { number, sent: 0 });
         publish(0)?;
         let mut poller = connect(server.address)?;
         poller.write_all(&Transport::HttpPoll.request(server.address, TOPIC, From::Now))?;
@@ -51,7 +52,7 @@ impl Poll {
         let time = Duration::from_secs(self.seconds);
         let requests =
             Requests { request: request.into_bytes(), status, connections: self.connections, time };
-        let answers = requests.run(server, &mut |_, body| holds(body, behind, payload))?;
+        let answers = requests.run(server, &mut |_, body| holds(body, behind, &shape))?;
         Ok(answers.told(count, answers.number()))
     }
 
@@ -63,10 +64,10 @@ impl Poll {
 }
 
 /// Whether an answer's body has the first `count` events, in order, each as it was sent.
-fn holds(body: &[u8], count: u64, payload: usize) -> bool {
+fn holds(body: &[u8], count: u64, shape: &Shape) -> bool {
     let (mut next, mut is_right) = (0, true);
-    wire::objects(body, &mut |data| {
-        is_right &= Stamp::read(data, payload).is_some_and(|stamp| stamp.number == next);
+    wire::objects(body, None, &mut |data| {
+        is_right &= shape.read(data).is_some_and(|stamp| stamp.number == next);
         next += 1;
     });
     is_right && next == count
@@ -78,17 +79,18 @@ mod tests {
 
     #[test]
     fn a_page_has_all_events_in_order() {
+        let shape = |length| Shape::new(Content::Text, length);
         let page = |numbers: &[u64]| {
             let event =
                 |number: &u64| format!("{{\"data\":\"{}\"}}", Stamp { number: *number, sent: 0 }.payload(40));
             let events: Vec<String> = numbers.iter().map(event).collect();
             format!("{{\"events\":[{}],\"cursor\":\"a-9\",\"more\":false}}", events.join(","))
         };
-        assert!(holds(page(&[0, 1, 2]).as_bytes(), 3, 40));
-        assert!(holds(b"", 0, 40));
+        assert!(holds(page(&[0, 1, 2]).as_bytes(), 3, &shape(40)));
+        assert!(holds(b"", 0, &shape(40)));
         for numbers in [&[0, 1][..], &[0, 1, 2, 3], &[0, 2, 1], &[1, 2, 3], &[]] {
-            assert!(!holds(page(numbers).as_bytes(), 3, 40), "{numbers:?}");
+            assert!(!holds(page(numbers).as_bytes(), 3, &shape(40)), "{numbers:?}");
         }
-        assert!(!holds(page(&[0, 1, 2]).as_bytes(), 3, 41));
+        assert!(!holds(page(&[0, 1, 2]).as_bytes(), 3, &shape(41)));
     }
 }

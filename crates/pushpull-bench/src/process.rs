@@ -4,10 +4,13 @@ use std::{
     fs,
     io::{self, BufRead, BufReader},
     net::SocketAddr,
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
 };
 
-use crate::dialect::Address;
+use crate::{
+    dialect::Address,
+    launch::{Launch, Needs},
+};
 
 /// A running server.
 pub(crate) struct Server {
@@ -23,15 +26,13 @@ pub(crate) fn pin_to_last_core() {
 }
 
 impl Server {
-    /// Starts `program` on the first core, or takes `host:port` of a server that runs already.
-    pub(crate) fn start(program: &str) -> io::Result<Self> {
+    /// Starts the server on the first cores, or takes one that runs already.
+    pub(crate) fn start(launch: &Launch, needs: &Needs) -> io::Result<Self> {
+        let program = &launch.program;
         if let Ok(address) = program.parse::<SocketAddr>() {
-            return Ok(Self { address: address.into(), child: None });
+            return Ok(Self::at(address.into()));
         }
-        let arguments =
-            ["-c", "0", program, "--listen", "127.0.0.1:0", "--workers", "1", "--retain-messages", "20000"];
-        let mut child =
-            Command::new("taskset").args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut child = launch.command(needs)?.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let mut line = String::new();
         if let Some(stdout) = child.stdout.take() {
             BufReader::new(stdout).read_line(&mut line)?;
@@ -45,6 +46,11 @@ impl Server {
             return Err(io::Error::other(format!("{program} did not say where it listens, but {line:?}")));
         };
         Ok(Self { address: address.into(), child: Some(child) })
+    }
+
+    /// A server that runs already, and whose cost nobody knows.
+    pub(crate) fn at(address: Address) -> Self {
+        Self { address, child: None }
     }
 
     /// CPU seconds it has used, to the nanosecond: those of its threads, none of which ends while it serves.

@@ -12,7 +12,8 @@ use crate::{
     process::Server,
     report::Run,
     requests::Requests,
-    stamp::{LEAST, Stamp},
+    shape::{Content, Shape},
+    stamp::Stamp,
     subscriber::{connect, place},
     wire::{
         From, Transport,
@@ -38,7 +39,8 @@ impl Publish {
     pub(crate) fn run(&self, server: &Server) -> io::Result<Run> {
         let before = head(server)?;
         let mut request = Vec::new();
-        put_publish(&mut request, Stamp { number: 0, sent: 0 }.payload(self.payload.max(LEAST)).as_bytes())?;
+        let shape = Shape::new(Content::Text, self.payload);
+        put_publish(&mut request, TOPIC, &shape, Stamp { number: 0, sent: 0 })?;
         let time = Duration::from_secs(self.seconds);
         let requests = Requests { request, status: 201, connections: self.connections, time };
         let mut seqs = vec![before; self.connections];

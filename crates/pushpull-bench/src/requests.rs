@@ -181,7 +181,7 @@ mod tests {
     /// A server of one connection that answers each request by `answers` in turn, in two writes, and closes it.
     fn script(answers: Vec<&'static str>) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let server = Server::start(&listener.local_addr().unwrap().to_string()).unwrap();
+        let server = Server::at(listener.local_addr().unwrap().into());
         thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             stream.set_nodelay(true).unwrap();

@@ -1,33 +1,45 @@
 //! Many subscribers on one thread.
 
 mod connection;
+mod inflate;
+mod returning;
 
 use std::{
     io,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Interest, Poll, Token, event::Source};
 
 use crate::{
     dialect::Address,
     http::TOPIC,
+    shape::Shape,
     stamp::Stamp,
-    wire::{From, Transport},
+    wire::{From, Transport, ws},
 };
-use connection::Connection;
-pub(crate) use connection::{connect, place};
+use connection::{Connection, Reading};
+pub(crate) use connection::{State, connect, place};
+use inflate::Inflater;
 
 /// The longest answer that can be read at once.
 const SCRATCH: usize = 1 << 20;
+/// Stands for what is watched besides connections.
+const OTHER: Token = Token(usize::MAX);
 
 /// What all connections have in common.
-#[derive(Clone, Copy)]
+#[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) transport: Transport,
     pub(crate) server: Address,
-    /// Bytes of a payload.
-    pub(crate) payload: usize,
+    pub(crate) shape: Arc<Shape>,
+    /// Whether deflated messages are asked for.
+    pub(crate) deflate: bool,
+    /// Whether each connection keeps the place it could go on from.
+    pub(crate) keeps_places: bool,
+    /// The epoch of all cursors, where events tell their seqs alone.
+    pub(crate) epoch: Option<String>,
 }
 
 /// Connections that stand, read by one thread.
@@ -37,6 +49,9 @@ pub(crate) struct Subscribers {
     events: Events,
     connections: Vec<Connection>,
     scratch: Vec<u8>,
+    inflater: Inflater,
+    origin: Instant,
+    is_other_ready: bool,
 }
 
 /// What was received so far.
@@ -44,6 +59,7 @@ pub(crate) struct Subscribers {
 pub(crate) struct Received {
     pub(crate) events: u64,
     pub(crate) reads: u64,
+    pub(crate) bytes: u64,
     /// Events that did not follow the one before.
     pub(crate) out_of_order: u64,
     /// Payloads that were not what was sent.
@@ -52,37 +68,119 @@ pub(crate) struct Received {
     pub(crate) closed: u64,
 }
 
+impl Target {
+    pub(crate) fn new(transport: Transport, server: Address, shape: Arc<Shape>) -> Self {
+        Self { transport, server, shape, deflate: false, keeps_places: false, epoch: None }
+    }
+
+    /// The request of one subscriber to `topic`.
+    fn request(&self, topic: &str, from: From<'_>) -> Vec<u8> {
+        let mut request = self.transport.request(self.server, topic, from);
+        if self.deflate {
+            let end = request.len() - "\r\n".len();
+            request.splice(end..end, ws::OFFER.bytes());
+        }
+        request
+    }
+
+    /// How the head begins that grants it.
+    fn status(&self) -> &'static [u8] {
+        match self.transport {
+            Transport::Ws | Transport::WsJson | Transport::WsProto => b"HTTP/1.1 101",
+            _ => b"HTTP/1.1 200",
+        }
+    }
+
+    /// The length of a payload that stands in an event object as it is.
+    fn document(&self) -> Option<usize> {
+        self.shape.is_json().then_some(self.shape.length())
+    }
+}
+
 impl Subscribers {
-    /// Opens `count` subscriptions spread over `topics` topics, and waits until each stands.
+    /// Opens `count` subscriptions spread over `topics` topics, and waits until each stands. Of the messages those
+    /// of the same number, counted round, go to a topic.
     pub(crate) fn open(target: Target, count: usize, topics: usize, from: From<'_>) -> io::Result<Self> {
+        Self::open_behind(target, count, topics, from, 0)
+    }
+
+    /// The same where the first message is the one of number `first`.
+    pub(crate) fn open_behind(
+        target: Target,
+        count: usize,
+        topics: usize,
+        from: From<'_>,
+        first: u64,
+    ) -> io::Result<Self> {
         let poll = Poll::new()?;
         let mut connections = Vec::with_capacity(count);
         for n in 0..count {
-            let topic = if topics == 1 { TOPIC.to_owned() } else { format!("{TOPIC}.{}", n % topics) };
-            let mut connection = Connection::open(target, topic, from)?;
+            let numbers = (first + (n % topics) as u64, topics as u64);
+            let mut connection = Connection::open(&target, topic(n, topics), numbers, from)?;
             poll.registry().register(connection.source(), Token(n), Interest::READABLE)?;
             connections.push(connection);
         }
-        let events = Events::with_capacity(1024);
-        Ok(Self { target, poll, events, connections, scratch: vec![0; SCRATCH] })
+        Ok(Self {
+            target,
+            poll,
+            events: Events::with_capacity(1024),
+            connections,
+            scratch: vec![0; SCRATCH],
+            inflater: Inflater::new(),
+            origin: Instant::now(),
+            is_other_ready: false,
+        })
+    }
+
+    /// Times are told from `origin` on; from when all stood on, unless this is called.
+    pub(crate) fn begin(&mut self, origin: Instant) {
+        self.origin = origin;
+    }
+
+    /// Watches something besides the connections.
+    pub(crate) fn watch(&mut self, other: &mut impl Source) -> io::Result<()> {
+        self.poll.registry().register(other, OTHER, Interest::READABLE)
+    }
+
+    /// Whether what is watched besides was ready since this was last asked.
+    pub(crate) fn take_other(&mut self) -> bool {
+        std::mem::take(&mut self.is_other_ready)
     }
 
     /// Reads what comes within `wait`. `each` gets the stamp of every event and when the read that brought it
-    /// returned.
+    /// returned, in nanoseconds.
     pub(crate) fn read(
         &mut self,
         wait: Duration,
         received: &mut Received,
-        each: &mut impl FnMut(Stamp, Instant),
+        each: &mut impl FnMut(Stamp, u64),
     ) -> io::Result<()> {
         self.poll.poll(&mut self.events, Some(wait))?;
+        let mut reading = Reading {
+            target: &self.target,
+            scratch: &mut self.scratch,
+            inflater: &mut self.inflater,
+            received,
+            origin: self.origin,
+            each,
+        };
         for event in &self.events {
-            let connection = &mut self.connections[event.token().0];
-            let is_ending = event.is_read_closed();
-            connection.read(self.target, is_ending, &mut self.scratch, received, each)?;
+            let Some(connection) = self.connections.get_mut(event.token().0) else {
+                self.is_other_ready = true;
+                continue;
+            };
+            if connection.state() == State::Connecting && event.is_writable() {
+                connection.ask(&self.target, self.poll.registry(), event.token())?;
+            }
+            connection.read(&mut reading, event.is_read_closed())?;
         }
         Ok(())
     }
+}
+
+/// The topic of the `n`th of those that share `topics` of them.
+pub(crate) fn topic(n: usize, topics: usize) -> String {
+    if topics == 1 { TOPIC.to_owned() } else { format!("{TOPIC}.{}", n % topics) }
 }
 
 #[cfg(test)]
@@ -93,7 +191,7 @@ mod tests {
     };
 
     use super::{connection::PATIENCE, *};
-    use crate::wire::grpc::tests::answered;
+    use crate::{shape::Content, wire::grpc::tests::answered};
 
     /// A server that answers one connection's requests by `answers` in turn and ends it. Returns all request lines.
     fn script(answers: Vec<String>) -> (Address, thread::JoinHandle<Vec<String>>) {
@@ -127,6 +225,10 @@ mod tests {
         (received, stamps)
     }
 
+    fn target(transport: Transport, server: Address) -> Target {
+        Target::new(transport, server, Arc::new(Shape::new(Content::Text, 64)))
+    }
+
     fn payload(number: u64) -> String {
         Stamp { number, sent: 5 }.payload(64)
     }
@@ -136,7 +238,7 @@ mod tests {
         let block = |text: String| format!("id: a-1\ndata: {text}\n\n");
         let blocks = [payload(0), payload(1), payload(3), "short".to_owned()].map(block).concat();
         let (server, _) = script(vec![format!("HTTP/1.1 200 OK\r\n\r\n{blocks}")]);
-        let target = Target { transport: Transport::Sse, server, payload: 64 };
+        let target = target(Transport::Sse, server);
         let (received, stamps) = read_all(target, From::Now);
         assert_eq!((received.events, received.out_of_order), (3, 1));
         assert_eq!((received.garbled, received.closed), (1, 1));
@@ -153,7 +255,7 @@ mod tests {
     #[test]
     fn a_poller_asks_while_there_is_more() {
         let (server, asked) = script(vec![page(&[0, 1], "a-9", true), page(&[2], "a-10", false)]);
-        let target = Target { transport: Transport::HttpPoll, server, payload: 64 };
+        let target = target(Transport::HttpPoll, server);
         let (received, _) = read_all(target, From::Earliest);
         assert_eq!((received.events, received.out_of_order, received.garbled), (3, 0, 0));
         let asked = asked.join().unwrap();
@@ -165,7 +267,7 @@ mod tests {
     fn a_poll_goes_on_where_the_last_one_ended() {
         let pages = [page(&[], "a-7", false), page(&[0, 1], "a-9", false), page(&[2], "a-10", false)];
         let (server, asked) = script(pages.into());
-        let target = Target { transport: Transport::Longpoll, server, payload: 64 };
+        let target = target(Transport::Longpoll, server);
         let (received, stamps) = read_all(target, From::Now);
         assert_eq!((received.events, received.out_of_order, received.garbled), (3, 0, 0));
         assert_eq!(stamps.len(), 3);
@@ -195,7 +297,7 @@ mod tests {
         let payloads = [0, 1, 3].map(payload);
         let payloads: Vec<&[u8]> = payloads.iter().map(String::as_bytes).chain([&b"short"[..]]).collect();
         let (server, told) = called(answered(TOPIC, &payloads));
-        let target = Target { transport: Transport::Grpc, server, payload: 64 };
+        let target = target(Transport::Grpc, server);
         let (received, stamps) = read_all(target, From::Earliest);
         assert_eq!((received.events, received.out_of_order), (3, 1));
         assert_eq!((received.garbled, received.closed), (1, 1));
@@ -207,7 +309,7 @@ mod tests {
     #[test]
     fn an_event_before_anything_was_published_is_an_error() {
         let (server, _) = called(answered(TOPIC, &[payload(0).as_bytes()]));
-        let target = Target { transport: Transport::Grpc, server, payload: 64 };
+        let target = target(Transport::Grpc, server);
         let error = Subscribers::open(target, 1, 1, From::Now).err().unwrap();
         assert!(error.to_string().contains("before anything was published"), "{error}");
     }
@@ -217,7 +319,7 @@ mod tests {
         let settings = b"\0\0\0\x04\0\0\0\0\0";
         for end in [&b""[..], b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x07", b"\0\0\0\0\0\0\0\0\x01"] {
             let (server, _) = called([settings, end].concat());
-            let target = Target { transport: Transport::Grpc, server, payload: 64 };
+            let target = target(Transport::Grpc, server);
             assert!(Subscribers::open(target, 1, 1, From::Now).is_err(), "{end:?}");
         }
     }
@@ -225,7 +327,7 @@ mod tests {
     #[test]
     fn a_refused_subscription_is_an_error() {
         let (server, _) = script(vec!["HTTP/1.1 503 Service Unavailable\r\n\r\n".to_owned()]);
-        let target = Target { transport: Transport::Ws, server, payload: 64 };
+        let target = target(Transport::Ws, server);
         assert!(Subscribers::open(target, 1, 1, From::Now).is_err());
     }
 }

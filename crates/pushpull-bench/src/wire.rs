@@ -12,8 +12,12 @@ use memchr::{memchr, memmem};
 
 use crate::dialect::Address;
 
-/// Where a payload that is a JSON string begins.
-const JSON_DATA: &[u8] = b"\"data\":\"";
+/// Where a payload begins in an event object.
+const JSON_DATA: &[u8] = b"\"data\":";
+
+/// What every WebSocket's request has.
+const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 /// A way to be told of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -22,6 +26,8 @@ pub(crate) enum Transport {
     Ws,
     /// WebSocket with `pushpull.v1.json`.
     WsJson,
+    /// WebSocket with `pushpull.v1.proto`.
+    WsProto,
     /// Server-Sent Events, raw.
     Sse,
     /// Long polling: the next poll is sent as soon as one is answered.
@@ -54,13 +60,21 @@ impl Transport {
         }
     }
 
+    /// Takes a transport whose events tell their places.
+    pub(crate) fn resuming(self) -> Result<Self, &'static str> {
+        match self {
+            Self::Ws => Err("the raw WebSocket has no cursors: who comes back has lost what came meanwhile"),
+            _ => self.telling(),
+        }
+    }
+
     /// The request of one subscriber to `topic`.
     pub(crate) fn request(self, server: Address, topic: &str, from: From<'_>) -> Vec<u8> {
-        let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        let protocol = |name: &str| format!("{UPGRADE}Sec-WebSocket-Protocol: {name}\r\n");
         let (path, headers) = match self {
-            Self::Ws => ("ws", upgrade.to_owned()),
-            Self::WsJson => ("ws", format!("{upgrade}Sec-WebSocket-Protocol: pushpull.v1.json\r\n")),
+            Self::Ws => ("ws", UPGRADE.to_owned()),
+            Self::WsJson => ("ws", protocol("pushpull.v1.json")),
+            Self::WsProto => ("ws", protocol("pushpull.v1.proto")),
             Self::Sse => ("sse", "Accept: text/event-stream\r\n".to_owned()),
             Self::Longpoll => ("longpoll", String::new()),
             Self::HttpPoll => ("poll", String::new()),
@@ -93,15 +107,30 @@ pub(crate) fn blocks(bytes: &[u8], each: &mut impl FnMut(&[u8])) -> usize {
 }
 
 /// Hands the payload of every event object in `json` to `each`.
-pub(crate) fn objects(json: &[u8], each: &mut impl FnMut(&[u8])) {
-    marked(json, JSON_DATA, b'"', each);
+///
+/// A payload that is a JSON document stands there as it is, in `document` bytes; a text is a string without escapes.
+pub(crate) fn objects(json: &[u8], document: Option<usize>, each: &mut impl FnMut(&[u8])) {
+    let mut rest = json;
+    while let Some(at) = memmem::find(rest, JSON_DATA) {
+        rest = &rest[at + JSON_DATA.len()..];
+        let text = rest.strip_prefix(b"\"").unwrap_or(rest);
+        let (payload, after) = match document {
+            Some(length) => rest.split_at(length.min(rest.len())),
+            None => text.split_at(memchr(b'"', text).unwrap_or(text.len())),
+        };
+        each(payload);
+        rest = after;
+    }
 }
 
 /// What lies between each `marker` and the next `end`.
 fn marked(bytes: &[u8], marker: &[u8], end: u8, each: &mut impl FnMut(&[u8])) {
-    for at in memmem::find_iter(bytes, marker) {
-        let rest = &bytes[at + marker.len()..];
-        each(&rest[..memchr(end, rest).unwrap_or(rest.len())]);
+    let mut rest = bytes;
+    while let Some(at) = memmem::find(rest, marker) {
+        rest = &rest[at + marker.len()..];
+        let (payload, after) = rest.split_at(memchr(end, rest).unwrap_or(rest.len()));
+        each(payload);
+        rest = after;
     }
 }
 
@@ -148,6 +177,29 @@ mod tests {
         let first = "GET /poll?topic=t&limit=1000&start=earliest HTTP/1.1";
         assert_eq!(line(Transport::HttpPoll, From::Earliest), first);
         assert!(text(Transport::WsJson, From::Now).contains("pushpull.v1.json\r\n"));
+        assert!(text(Transport::WsProto, From::Now).contains("pushpull.v1.proto\r\n"));
+    }
+
+    #[test]
+    fn documents_and_strings_in_objects() {
+        let payloads = |json: &str, document| {
+            let mut payloads = Vec::new();
+            objects(json.as_bytes(), document, &mut |payload| {
+                payloads.push(String::from_utf8(payload.to_vec()).unwrap());
+            });
+            payloads
+        };
+        let strings = r#"[{"data":"one","type":"text/plain"},{"topic":"t","data":"two"}]"#;
+        assert_eq!(payloads(strings, None), ["one", "two"]);
+        let documents = r#"[{"data":{"data":1}},{"data":{"data":2}}]"#;
+        assert_eq!(payloads(documents, Some(10)), [r#"{"data":1}"#, r#"{"data":2}"#]);
+        assert_eq!(payloads(r#"{"data":"#, Some(10)), [""]);
+    }
+
+    #[test]
+    fn who_has_no_cursor_cannot_come_back() {
+        assert!(Transport::Ws.resuming().is_err() && Transport::HttpPoll.resuming().is_err());
+        assert_eq!(Transport::WsProto.resuming(), Ok(Transport::WsProto));
     }
 
     #[test]

@@ -7,53 +7,96 @@ use std::{
 };
 
 use memchr::memmem;
-use mio::net::TcpStream;
+use mio::{Interest, Registry, Token, net::TcpStream};
 
-use super::{Received, Target};
+use super::{Received, Target, inflate::Inflater};
 use crate::{
     dialect::Address,
     stamp::Stamp,
     wire::{
         self, From, Transport,
         grpc::{Reader, Stage},
-        http::{page, refused},
+        http::{self, last_member, page, refused},
         ws,
     },
 };
 
 /// How long a handshake may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// What ends the head of an answer.
+const HEAD_END: &[u8] = b"\r\n\r\n";
 
-/// A connection whose subscription stands.
+/// A connection, and how far its subscription has come.
 pub(super) struct Connection {
     stream: TcpStream,
     topic: String,
     rest: Vec<u8>,
+    /// The number of the next message, and how far apart two of them are.
     next: u64,
+    step: u64,
+    /// The seq of the last event, by `pushpull.v1.proto`.
+    seq: Option<u64>,
     grpc: Reader,
+    state: State,
+    /// Where to go on from, where that is kept.
+    cursor: Option<String>,
+}
+
+/// How far a connection that was begun has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// The request is not written yet.
+    Connecting,
+    /// The answer's head has not come.
+    Asked,
+    /// The subscription stands.
+    Stands,
+    /// The server was full, and asked to be left alone for so long.
+    Refused(Duration),
+}
+
+/// What all reads of a thread share.
+pub(super) struct Reading<'a, E> {
+    pub(super) target: &'a Target,
+    /// What the bytes of a read are compared and taken apart in.
+    pub(super) scratch: &'a mut [u8],
+    pub(super) inflater: &'a mut Inflater,
+    pub(super) received: &'a mut Received,
+    /// Times are told from here on.
+    pub(super) origin: Instant,
+    pub(super) each: &'a mut E,
 }
 
 impl Connection {
-    /// Opens a subscription to `topic`, and waits until it stands.
-    pub(super) fn open(target: Target, topic: String, from: From<'_>) -> io::Result<Self> {
-        let Target { transport, server, .. } = target;
+    /// Opens a subscription to `topic`, and waits until it stands. Its messages are the `first` and each `step`
+    /// behind.
+    pub(super) fn open(
+        target: &Target,
+        topic: String,
+        (first, step): (u64, u64),
+        from: From<'_>,
+    ) -> io::Result<Self> {
+        let (transport, server) = (target.transport, target.server);
         let mut stream = connect(server)?;
-        stream.write_all(&transport.request(server, &topic, from))?;
+        stream.write_all(&target.request(&topic, from))?;
         let mut grpc = Reader::default();
         match (transport, from) {
             (Transport::Longpoll, From::Now) => {
                 let place = place(&mut stream)?;
-                stream.write_all(&transport.request(server, &topic, From::After(&place)))?;
+                stream.write_all(&target.request(&topic, From::After(&place)))?;
             }
             (Transport::HttpPoll, From::Now) => drop(place(&mut stream)?),
             (Transport::Longpoll | Transport::HttpPoll, _) => {}
-            (Transport::Ws | Transport::WsJson, _) => accepted(&mut stream, b"HTTP/1.1 101")?,
-            (Transport::Sse, _) => accepted(&mut stream, b"HTTP/1.1 200")?,
+            (Transport::Ws | Transport::WsJson | Transport::WsProto | Transport::Sse, _) => {
+                accepted(&mut stream, target)?;
+            }
             (Transport::Grpc, From::Now) => called(&mut stream, &mut grpc, &topic, Stage::Stands)?,
             (Transport::Grpc, _) => called(&mut stream, &mut grpc, &topic, Stage::Accepted)?,
         }
         stream.set_nonblocking(true)?;
-        Ok(Self { stream: TcpStream::from_std(stream), topic, rest: Vec::new(), next: 0, grpc })
+        let stream = TcpStream::from_std(stream);
+        let (rest, seq, cursor, state) = (Vec::new(), None, None, State::Stands);
+        Ok(Self { stream, topic, rest, next: first, step, seq, grpc, state, cursor })
     }
 
     /// What is waited for.
@@ -61,33 +104,69 @@ impl Connection {
         &mut self.stream
     }
 
-    /// Reads what is there. `each` gets the stamp of every event and when the read that brought it returned.
-    pub(super) fn read(
+    /// How far it has come.
+    pub(super) fn state(&self) -> State {
+        self.state
+    }
+
+    /// The number of the message that comes next.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Ends the connection in the middle of whatever it is at. Nothing that was not read counts.
+    pub(super) fn cut(&mut self, registry: &Registry) -> io::Result<()> {
+        registry.deregister(&mut self.stream)?;
+        // The server may have been faster.
+        let _ = self.stream.shutdown(net::Shutdown::Both);
+        Ok(())
+    }
+
+    /// Begins a new connection in place of one that was cut.
+    pub(super) fn reopen(&mut self, target: &Target, registry: &Registry, token: Token) -> io::Result<()> {
+        self.stream = TcpStream::connect(target.server.socket)?;
+        self.rest.clear();
+        self.grpc = Reader::default();
+        self.state = State::Connecting;
+        registry.register(&mut self.stream, token, Interest::READABLE | Interest::WRITABLE)
+    }
+
+    /// Asks to go on from where the last connection ended, once the server is there.
+    pub(super) fn ask(&mut self, target: &Target, registry: &Registry, token: Token) -> io::Result<()> {
+        if let Some(error) = self.stream.take_error()? {
+            return Err(error);
+        }
+        self.stream.set_nodelay(true)?;
+        let cursor = self.cursor.as_deref().ok_or_else(|| io::Error::other("no place to go on from"))?;
+        self.stream.write_all(&target.request(&self.topic, From::After(cursor)))?;
+        self.state = State::Asked;
+        registry.reregister(&mut self.stream, token, Interest::READABLE)
+    }
+
+    /// Reads what is there.
+    pub(super) fn read<E: FnMut(Stamp, u64)>(
         &mut self,
-        target: Target,
+        reading: &mut Reading<'_, E>,
         is_ending: bool,
-        scratch: &mut [u8],
-        received: &mut Received,
-        each: &mut impl FnMut(Stamp, Instant),
     ) -> io::Result<()> {
         loop {
             let kept = self.rest.len();
-            scratch[..kept].copy_from_slice(&self.rest);
-            let free = &mut scratch[kept..];
+            reading.scratch[..kept].copy_from_slice(&self.rest);
+            let free = &mut reading.scratch[kept..];
             let asked = free.len();
             let read = match self.stream.read(free) {
                 Ok(read) if read > 0 => read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 _ => {
-                    received.closed += 1;
+                    reading.received.closed += u64::from(!matches!(self.state, State::Refused(_)));
                     return Ok(());
                 }
             };
-            let now = Instant::now();
-            received.reads += 1;
-            let done = self.take(target, &scratch[..kept + read], received, &mut |stamp| each(stamp, now))?;
-            self.rest.clear();
-            self.rest.extend_from_slice(&scratch[done..kept + read]);
+            // All that one read brought came at one time.
+            let now = reading.origin.elapsed().as_nanos() as u64;
+            reading.received.reads += 1;
+            reading.received.bytes += read as u64;
+            self.take(reading, kept + read, now)?;
             // A short read has emptied the socket: what comes later is a new edge (epoll(7)), but for an end that
             // came with it.
             if read < asked && !is_ending {
@@ -96,56 +175,143 @@ impl Connection {
         }
     }
 
-    fn take(
+    /// Takes what is whole of the `length` bytes in the scratch, and keeps the rest.
+    fn take<E: FnMut(Stamp, u64)>(
         &mut self,
-        target: Target,
-        bytes: &[u8],
-        received: &mut Received,
-        each: &mut impl FnMut(Stamp),
-    ) -> io::Result<usize> {
-        let mut next = self.next;
-        let mut note = |payload: &[u8]| match Stamp::read(payload, target.payload) {
-            Some(stamp) => {
-                received.events += 1;
-                received.out_of_order += u64::from(stamp.number != next);
-                next = stamp.number + 1;
-                each(stamp);
-            }
-            None => received.garbled += 1,
+        reading: &mut Reading<'_, E>,
+        length: usize,
+        now: u64,
+    ) -> io::Result<()> {
+        let bytes = &reading.scratch[..length];
+        let head = match self.state {
+            State::Asked => self.take_head(reading.target, bytes)?,
+            State::Stands => Some(0),
+            State::Connecting | State::Refused(_) => Some(length),
         };
-        let done = match target.transport {
-            Transport::Ws => ws::messages(bytes, &mut note),
-            Transport::WsJson => ws::json_messages(bytes, &mut note),
-            Transport::Sse => wire::blocks(bytes, &mut note),
-            Transport::Longpoll | Transport::HttpPoll => self.take_pages(target, bytes, &mut note)?,
+        let done = match head {
+            Some(head) => {
+                let mut judge = Judge { next: self.next, step: self.step, now, of: reading.received };
+                let shape = &reading.target.shape;
+                let each = &mut *reading.each;
+                let inflater = &mut *reading.inflater;
+                let taken =
+                    self.take_events(reading.target, &bytes[head..], &mut |payload, is_deflated| {
+                        let stamp = match is_deflated {
+                            true => inflater.read(payload, judge.next, shape),
+                            false => shape.read(payload),
+                        };
+                        judge.note(stamp, each);
+                    })?;
+                self.next = judge.next;
+                head + taken
+            }
+            None => 0,
+        };
+        if reading.target.keeps_places {
+            self.keep_place(reading.target, &bytes[..done]);
+        }
+        self.rest.clear();
+        self.rest.extend_from_slice(&bytes[done..]);
+        Ok(())
+    }
+
+    fn take_events(
+        &mut self,
+        target: &Target,
+        bytes: &[u8],
+        each: &mut impl FnMut(&[u8], bool),
+    ) -> io::Result<usize> {
+        let mut plain = |payload: &[u8]| each(payload, false);
+        Ok(match target.transport {
+            Transport::Ws if target.deflate => ws::maybe_deflated(bytes, each),
+            Transport::Ws => ws::messages(bytes, &mut plain),
+            Transport::WsJson => {
+                let document = target.document();
+                ws::messages(bytes, &mut |message| wire::objects(message, document, &mut plain))
+            }
+            Transport::WsProto => ws::proto_messages(bytes, &self.topic, &mut self.seq, &mut plain)?,
+            Transport::Sse => wire::blocks(bytes, &mut plain),
+            Transport::Longpoll | Transport::HttpPoll => self.take_pages(target, bytes, &mut plain)?,
             Transport::Grpc => {
-                let done = self.grpc.take(bytes, &self.topic, &mut note)?;
+                let done = self.grpc.take(bytes, &self.topic, &mut plain)?;
                 self.stream.write_all(&self.grpc.replies())?;
                 done
             }
-        };
-        self.next = next;
-        Ok(done)
+        })
     }
 
     /// Takes pages and asks on: a long poll always, a poll while there is more.
     fn take_pages(
         &mut self,
-        target: Target,
+        target: &Target,
         bytes: &[u8],
         each: &mut impl FnMut(&[u8]),
     ) -> io::Result<usize> {
-        let Target { transport, server, .. } = target;
         let mut done = 0;
         while let Some(page) = page(&bytes[done..])? {
-            wire::objects(page.body, each);
-            if transport == Transport::Longpoll || page.has_more {
-                let request = transport.request(server, &self.topic, From::After(page.cursor));
-                self.stream.write_all(&request)?;
+            wire::objects(page.body, target.document(), each);
+            if target.transport == Transport::Longpoll || page.has_more {
+                self.stream.write_all(&target.request(&self.topic, From::After(page.cursor)))?;
             }
             done += page.length;
         }
         Ok(done)
+    }
+
+    /// Reads the head of the answer to a connection that came back, and returns how many bytes of it are done with;
+    /// none if it is not there yet.
+    fn take_head(&mut self, target: &Target, bytes: &[u8]) -> io::Result<Option<usize>> {
+        if target.transport == Transport::Grpc {
+            // Its reader knows heads.
+            self.state = State::Stands;
+            return Ok(Some(0));
+        }
+        let Some(end) = memmem::find(bytes, HEAD_END) else { return Ok(None) };
+        let head = &bytes[..end];
+        if let Some(pause) = http::pause(head) {
+            self.state = State::Refused(pause);
+            return Ok(Some(bytes.len()));
+        }
+        self.state = State::Stands;
+        match target.transport {
+            // Its pages are read with their heads.
+            Transport::Longpoll | Transport::HttpPoll => Ok(Some(0)),
+            _ => head.starts_with(target.status()).then_some(Some(end + 4)).ok_or_else(|| refused(bytes)),
+        }
+    }
+
+    /// Keeps the place that `done` bytes tell last.
+    fn keep_place(&mut self, target: &Target, done: &[u8]) {
+        let told = match target.transport {
+            Transport::Sse => last_member(done, b"\nid: ", b'\n'),
+            Transport::WsJson | Transport::Longpoll => last_member(done, b"\"cursor\":\"", b'"'),
+            Transport::Ws | Transport::HttpPoll | Transport::WsProto | Transport::Grpc => None,
+        };
+        let seq = if target.transport == Transport::Grpc { self.grpc.seq() } else { self.seq };
+        let told = told.map(str::to_owned).or_else(|| Some(format!("{}-{}", target.epoch.as_ref()?, seq?)));
+        self.cursor = told.or_else(|| self.cursor.take());
+    }
+}
+
+/// Whether each message follows the one before.
+struct Judge<'a> {
+    next: u64,
+    step: u64,
+    now: u64,
+    of: &'a mut Received,
+}
+
+impl Judge<'_> {
+    /// Notes a payload's stamp, or that it had none.
+    fn note(&mut self, stamp: Option<Stamp>, each: &mut impl FnMut(Stamp, u64)) {
+        let Some(stamp) = stamp else {
+            self.of.garbled += 1;
+            return;
+        };
+        self.of.events += 1;
+        self.of.out_of_order += u64::from(stamp.number != self.next);
+        self.next = stamp.number.saturating_add(self.step);
+        each(stamp, self.now);
     }
 }
 
@@ -173,15 +339,17 @@ pub(crate) fn place(stream: &mut net::TcpStream) -> io::Result<String> {
     }
 }
 
-/// Reads the head of the answer, which must begin with `status`, and no byte behind it.
-fn accepted(stream: &mut net::TcpStream, status: &[u8]) -> io::Result<()> {
+/// Reads the head of the answer, which must be the one to be had, and no byte behind it.
+fn accepted(stream: &mut net::TcpStream, target: &Target) -> io::Result<()> {
     let mut chunk = [0; 2048];
     let deadline = Instant::now() + PATIENCE;
     loop {
         let seen = stream.peek(&mut chunk)?;
-        if let Some(end) = memmem::find(&chunk[..seen], b"\r\n\r\n") {
+        if let Some(end) = memmem::find(&chunk[..seen], HEAD_END) {
             stream.read_exact(&mut chunk[..end + 4])?;
-            return chunk.starts_with(status).then_some(()).ok_or_else(|| refused(&chunk[..seen]));
+            let is_taken = !target.deflate || memmem::find(&chunk[..end], ws::TAKEN).is_some();
+            let is_right = chunk.starts_with(target.status()) && is_taken;
+            return is_right.then_some(()).ok_or_else(|| refused(&chunk[..seen]));
         }
         if seen == 0 || seen == chunk.len() || Instant::now() > deadline {
             return Err(io::ErrorKind::UnexpectedEof.into());

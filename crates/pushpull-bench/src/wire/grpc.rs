@@ -4,9 +4,8 @@ use std::{io, mem, net::SocketAddr};
 
 use super::{
     From,
-    http::seq,
     http2::{self, ACK, END_HEADERS, END_STREAM, Frame, Kind, WINDOW},
-    protobuf::{Event, Said, server_frame, subscribe_request},
+    protobuf::{Said, server_frame, subscribe_request},
     status,
 };
 
@@ -54,6 +53,11 @@ impl Reader {
     /// How far the call has come.
     pub(crate) fn stage(&self) -> Stage {
         self.stage
+    }
+
+    /// The seq of the last event.
+    pub(crate) fn seq(&self) -> Option<u64> {
+        self.seq
     }
 
     /// What must be written back, since it was last asked.
@@ -165,25 +169,17 @@ impl Reader {
             let Some(message) = rest.get(..length) else { break };
             done += PREFIX + length;
             match server_frame(message)? {
-                Some(Said::Event(event)) => each(self.placed(&event, topic)?),
+                Some(Said::Event(event)) if self.stage == Stage::Stands => {
+                    each(event.placed(topic, &mut self.seq)?);
+                }
+                Some(Said::Event(_)) => {
+                    return Err(io::Error::other("an event out of its place: before the starting one"));
+                }
                 Some(Said::Place) => self.stage = Stage::Stands,
                 None => {}
             }
         }
         Ok(done)
-    }
-
-    /// The payload of an event that is of `topic` and behind the one before.
-    fn placed<'a>(&mut self, event: &Event<'a>, topic: &str) -> io::Result<&'a [u8]> {
-        let seq = str::from_utf8(event.cursor).ok().and_then(seq);
-        let is_behind = seq.is_some_and(|seq| self.seq.is_none_or(|before| before < seq));
-        if !is_behind || event.topic != topic.as_bytes() || self.stage != Stage::Stands {
-            let [topic, cursor] = [event.topic, event.cursor].map(String::from_utf8_lossy);
-            let told = format!("an event out of its place: {cursor} of {topic} after {:?}", self.seq);
-            return Err(io::Error::other(told));
-        }
-        self.seq = seq;
-        Ok(event.payload)
     }
 }
 

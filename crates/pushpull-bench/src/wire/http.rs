@@ -1,6 +1,6 @@
 //! Answers of HTTP/1.1, with a length, and the pages of polls.
 
-use std::io;
+use std::{io, str::FromStr, time::Duration};
 
 use memchr::{memchr, memchr_iter, memmem};
 
@@ -66,6 +66,13 @@ pub(crate) fn seq(cursor: &str) -> Option<u64> {
     cursor.rsplit_once('-')?.1.parse().ok()
 }
 
+/// How long a server that is full, by its answer's head, asks to be left alone: a second where it does not say.
+pub(crate) fn pause(head: &[u8]) -> Option<Duration> {
+    const UNTOLD: Duration = Duration::from_secs(1);
+    let is_full = matches!(status(head), Some(429 | 503));
+    is_full.then(|| header(head, "retry-after").map_or(UNTOLD, Duration::from_secs))
+}
+
 /// An error that shows what came.
 pub(crate) fn refused(bytes: &[u8]) -> io::Error {
     let shown = &bytes[..bytes.len().min(2048)];
@@ -78,12 +85,16 @@ fn status(head: &[u8]) -> Option<u16> {
 }
 
 fn content_length(head: &[u8]) -> Option<usize> {
-    const NAME: &[u8] = b"content-length: ";
+    header(head, "content-length")
+}
+
+/// The value of a header.
+fn header<T: FromStr>(head: &[u8], name: &str) -> Option<T> {
     memchr_iter(b'\n', head).find_map(|at| {
-        let line = &head[at + 1..];
-        let (name, value) = line.split_at_checked(NAME.len())?;
+        let (found, value) = head[at + 1..].split_at_checked(name.len())?;
+        let value = value.strip_prefix(b": ").filter(|_| found.eq_ignore_ascii_case(name.as_bytes()))?;
         let value = &value[..memchr(b'\r', value).unwrap_or(value.len())];
-        name.eq_ignore_ascii_case(NAME).then(|| str::from_utf8(value).ok()?.parse().ok())?
+        str::from_utf8(value).ok()?.parse().ok()
     })
 }
 
@@ -103,7 +114,7 @@ mod tests {
         let wanted = Page { body: body.as_bytes(), cursor: "a-9", has_more: false, length: bytes.len() };
         assert_eq!(whole, wanted);
         let mut payloads = Vec::new();
-        super::super::objects(whole.body, &mut |payload| payloads.push(payload.to_vec()));
+        super::super::objects(whole.body, None, &mut |payload| payloads.push(payload.to_vec()));
         assert_eq!(payloads, [b"one", b"two"]);
     }
 
@@ -133,6 +144,14 @@ mod tests {
         let bytes = b"HTTP/1.1 304 Not Modified\r\npushpull-cursor: a-1\r\n\r\nHTTP/1.1 304";
         let whole = Answer { status: 304, body: b"", length: bytes.len() - 12 };
         assert_eq!(answer(bytes).unwrap(), Some(whole));
+    }
+
+    #[test]
+    fn a_full_server_says_for_how_long() {
+        let pause = |head: &str| pause(head.as_bytes()).map(|pause| pause.as_secs());
+        assert_eq!(pause("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nx: y"), Some(7));
+        assert_eq!(pause("HTTP/1.1 429 Too Many Requests\r\nx: y"), Some(1));
+        assert_eq!(pause("HTTP/1.1 101 Switching Protocols\r\nretry-after: 7"), None);
     }
 
     #[test]

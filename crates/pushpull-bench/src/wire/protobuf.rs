@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::From;
+use super::{From, http::seq};
 
 const START_EARLIEST: u8 = 2;
 
@@ -20,6 +20,25 @@ pub(super) struct Event<'a> {
     pub(super) topic: &'a [u8],
     pub(super) cursor: &'a [u8],
     pub(super) payload: &'a [u8],
+}
+
+impl<'a> Event<'a> {
+    /// Its payload, if it is of `topic` and behind the `last` event, which it then is.
+    ///
+    /// # Errors
+    ///
+    /// It is out of its place.
+    pub(super) fn placed(&self, topic: &str, last: &mut Option<u64>) -> io::Result<&'a [u8]> {
+        let seq = str::from_utf8(self.cursor).ok().and_then(seq);
+        let is_behind = seq.is_some_and(|seq| last.is_none_or(|before| before < seq));
+        if !is_behind || self.topic != topic.as_bytes() {
+            let [topic, cursor] = [self.topic, self.cursor].map(String::from_utf8_lossy);
+            let told = format!("an event out of its place: {cursor} of {topic} after {last:?}");
+            return Err(io::Error::other(told));
+        }
+        *last = seq;
+        Ok(self.payload)
+    }
 }
 
 /// A field's value. Nobody asks for the numbers here.

@@ -1,0 +1,83 @@
+//! How the server is started: its flags and its cores.
+
+use std::{io, process::Command, thread};
+
+/// How the server is started.
+#[derive(Clone, Debug)]
+pub(crate) struct Launch {
+    /// Its program, or `host:port` of one that runs already.
+    pub(crate) program: String,
+    /// Worker threads, each on a core of its own while there are cores.
+    pub(crate) workers: usize,
+    /// Flags that are handed on as they are, and stand above what a figure needs.
+    pub(crate) flags: Vec<String>,
+}
+
+/// Flags of the hub that a figure needs, each with the least value that will do.
+pub(crate) type Needs = Vec<(&'static str, u64)>;
+
+/// What every figure needs.
+const ALWAYS: (&str, u64) = ("--retain-messages", 20_000);
+
+/// What so many connections need, where it is more than the hub allows by itself.
+pub(crate) fn room_for(connections: usize) -> Needs {
+    const ALLOWED: u64 = 10_000;
+    let connections = connections as u64 + 64;
+    if connections > ALLOWED { vec![("--max-connections", connections)] } else { Vec::new() }
+}
+
+impl Launch {
+    /// The command that starts it, on the first cores.
+    pub(crate) fn command(&self, needs: &Needs) -> io::Result<Command> {
+        let mut command = Command::new("taskset");
+        command.args(self.arguments(needs, thread::available_parallelism()?.get()));
+        Ok(command)
+    }
+
+    /// What `taskset` is given on a machine of so many `cores`.
+    fn arguments(&self, needs: &Needs, cores: usize) -> Vec<String> {
+        let last = self.workers.clamp(1, cores.max(1)) - 1;
+        let own = ["-c", &format!("0-{last}"), &self.program, "--listen", "127.0.0.1:0", "--workers"];
+        let mut arguments = own.map(str::to_owned).to_vec();
+        arguments.push(self.workers.to_string());
+        let has = |name: &str| {
+            let is_it = |flag: &String| flag.split('=').next() == Some(name);
+            self.flags.iter().any(is_it)
+        };
+        let always = Some(ALWAYS).filter(|(name, _)| !needs.iter().any(|(needed, _)| needed == name));
+        for (name, value) in needs.iter().copied().chain(always).filter(|(name, _)| !has(name)) {
+            arguments.extend([name.to_owned(), value.to_string()]);
+        }
+        arguments.extend_from_slice(&self.flags);
+        arguments
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(workers: usize, flags: &[&str], needs: &Needs) -> String {
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Launch { program: "hub".to_owned(), workers, flags }.arguments(needs, 2).join(" ")
+    }
+
+    #[test]
+    fn a_worker_has_a_core_while_there_are_cores() {
+        let started = |cores| format!("-c 0-{cores} hub --listen 127.0.0.1:0 --workers");
+        assert_eq!(arguments(1, &[], &vec![]), started(0) + " 1 --retain-messages 20000");
+        assert_eq!(arguments(2, &[], &vec![]), started(1) + " 2 --retain-messages 20000");
+        assert_eq!(arguments(8, &[], &vec![]), started(1) + " 8 --retain-messages 20000");
+    }
+
+    #[test]
+    fn what_is_said_stands_above_what_is_needed() {
+        let needs = vec![("--retain-messages", 50_000), ("--max-connections", 15_100)];
+        let told = arguments(1, &[], &needs);
+        assert!(told.ends_with(" --retain-messages 50000 --max-connections 15100"), "{told}");
+        let told = arguments(1, &["--max-connections=9", "--drain", "1"], &needs);
+        assert!(told.ends_with(" 1 --retain-messages 50000 --max-connections=9 --drain 1"), "{told}");
+        let told = arguments(1, &["--retain-messages", "7"], &vec![]);
+        assert!(told.ends_with(" --workers 1 --retain-messages 7"), "{told}");
+    }
+}
