@@ -31,7 +31,7 @@ const OVERHEAD: u64 = 1024;
 pub(crate) struct Catchup {
     /// How the subscriber is connected.
     #[arg(long, value_enum, default_value = "ws-json")]
-    transport: Transport,
+    pub(crate) transport: Transport,
     /// How many messages he takes.
     #[arg(long, default_value_t = 10_000)]
     messages: u64,

@@ -1,7 +1,9 @@
 //! What servers say differently: the hub, a server written by hand, and Nchan.
 //!
-//! All answer on the same paths (Nchan by its [configuration](crate::compare::nginx)), so that only the forms of
+//! All answer on the same paths (Nchan by its configuration), so that only the forms of
 //! answers are told apart here.
+
+pub(crate) mod nchan;
 
 use std::{fmt, io, net::SocketAddr};
 

@@ -21,7 +21,7 @@ const SETTLE: Duration = Duration::from_secs(1);
 pub(crate) struct Idle {
     /// How the subscribers are connected.
     #[arg(long, value_enum, default_value = "ws")]
-    transport: Transport,
+    pub(crate) transport: Transport,
     /// How many they are.
     #[arg(long, default_value_t = 5000)]
     connections: usize,

@@ -16,6 +16,7 @@
 //! had, or a connection was closed.
 
 mod catchup;
+mod compare;
 mod dialect;
 mod fanout;
 mod http;
@@ -60,6 +61,10 @@ struct Cli {
     /// Flags for the server, as in `--server-flags "--keep-alive 5"`; they stand above those that a figure sets.
     #[arg(long, global = true, default_value = "", hide_default_value = true, allow_hyphen_values = true)]
     server_flags: String,
+    /// Peers that run in turns with the server, in a comma-separated list: axum-ws, fastwebsockets, axum-sse, tonic,
+    /// nchan; or all that can. The ratios of medians are told.
+    #[arg(long, global = true, value_delimiter = ',')]
+    compare: Vec<String>,
     /// Prints JSON: medians and every run.
     #[arg(long, global = true)]
     json: bool,
@@ -97,6 +102,9 @@ fn main() -> ExitCode {
 #[allow(clippy::print_stdout, reason = "the figures are what this program is for")]
 fn run(cli: &Cli) -> io::Result<()> {
     process::pin_to_last_core();
+    if !cli.compare.is_empty() {
+        return compare(cli);
+    }
     let wanted = cli.runs.max(1);
     let launch = cli.launch();
     let mut runs: Vec<Run> = Vec::new();
@@ -118,6 +126,25 @@ fn run(cli: &Cli) -> io::Result<()> {
     if faulty.is_empty() { Ok(()) } else { Err(io::Error::other(format!("{label}: {faulty:?}"))) }
 }
 
+#[allow(clippy::print_stdout, reason = "the figures are what this program is for")]
+fn compare(cli: &Cli) -> io::Result<()> {
+    let patience = Duration::from_secs(cli.patience);
+    let contest =
+        compare::Contest { peers: &cli.compare, rounds: cli.runs.max(1), quiet: cli.quiet, patience };
+    let contestants = contest.hold(cli.work.asks(), |peer| {
+        let mut launch = cli.launch();
+        launch.program = peer.map_or(launch.program, |peer| peer.name().to_owned());
+        cli.work.run(&process::Server::start(&launch, &cli.work.needs())?)
+    })?;
+    let label = cli.work.label();
+    match (cli.json, cli.table) {
+        (true, _) => println!("{}", compare::json(&label, &contestants)),
+        (_, true) => print!("{}", compare::markdown(&label, &contestants)),
+        _ => print!("{}", compare::lines(&label, &contestants)),
+    }
+    compare::judge(&contestants)
+}
+
 impl Cli {
     /// How the server is started.
     fn launch(&self) -> launch::Launch {
@@ -127,6 +154,17 @@ impl Cli {
 }
 
 impl Work {
+    /// What is asked of a server, where peers can be asked for it.
+    fn asks(&self) -> Option<compare::Asks> {
+        match self {
+            Self::Fanout(work) => Some(compare::Asks::Live(work.transport)),
+            Self::Idle(work) => Some(compare::Asks::Live(work.transport)),
+            Self::Catchup(work) => Some(compare::Asks::History(work.transport)),
+            Self::Poll(work) => Some(compare::Asks::Polls(work.behind.unwrap_or(0))),
+            Self::Publish(_) => Some(compare::Asks::Publishes),
+        }
+    }
+
     fn needs(&self) -> launch::Needs {
         match self {
             Self::Fanout(work) => work.needs(),

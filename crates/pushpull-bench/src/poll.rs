@@ -25,7 +25,7 @@ pub(crate) struct Poll {
     connections: usize,
     /// How many events each poll is behind, and is answered with; caught up and answered with 304 if left out.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
-    behind: Option<u64>,
+    pub(crate) behind: Option<u64>,
     /// How long is polled.
     #[arg(long, default_value_t = 8)]
     seconds: u64,

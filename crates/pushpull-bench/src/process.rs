@@ -4,18 +4,27 @@ use std::{
     fs,
     io::{self, BufRead, BufReader},
     net::SocketAddr,
-    process::{Child, Stdio},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
 };
 
 use crate::{
-    dialect::Address,
+    compare::Peer,
+    dialect::{Address, Dialect},
     launch::{Launch, Needs},
 };
 
 /// A running server.
 pub(crate) struct Server {
     pub(crate) address: Address,
-    child: Option<Child>,
+    process: Option<Process>,
+}
+
+/// A program of ours, which ends with this.
+struct Process {
+    child: Child,
+    /// A folder made for it. A server that has one also has children, and is told to end them.
+    folder: Option<PathBuf>,
 }
 
 /// Leaves the first core to the server.
@@ -26,60 +35,129 @@ pub(crate) fn pin_to_last_core() {
 }
 
 impl Server {
-    /// Starts the server on the first cores, or takes one that runs already.
+    /// Starts the server on the first cores, or takes one that runs already. By the name of a [`Peer`] it is that.
     pub(crate) fn start(launch: &Launch, needs: &Needs) -> io::Result<Self> {
-        let program = &launch.program;
-        if let Ok(address) = program.parse::<SocketAddr>() {
+        if let Ok(address) = launch.program.parse::<SocketAddr>() {
             return Ok(Self::at(address.into()));
         }
-        let mut child = launch.command(needs)?.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        match Peer::named(&launch.program) {
+            Some(peer) => peer.start(launch.workers),
+            None => Self::launch(&mut launch.command(needs)?, Dialect::Pushpull),
+        }
+    }
+
+    /// Starts a program that says where it listens.
+    pub(crate) fn launch(command: &mut Command, dialect: Dialect) -> io::Result<Self> {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let stdout = child.stdout.take();
+        let process = Process { child, folder: None };
         let mut line = String::new();
-        if let Some(stdout) = child.stdout.take() {
+        if let Some(stdout) = stdout {
             BufReader::new(stdout).read_line(&mut line)?;
         }
-        let told = line
-            .trim()
-            .strip_prefix("listening on http://")
-            .and_then(|address| address.parse::<SocketAddr>().ok());
-        let Some(address) = told else {
-            let _ = child.kill();
-            return Err(io::Error::other(format!("{program} did not say where it listens, but {line:?}")));
-        };
-        Ok(Self { address: address.into(), child: Some(child) })
+        let told = line.trim().strip_prefix("listening on http://").and_then(|socket| socket.parse().ok());
+        let socket = told.ok_or_else(|| {
+            io::Error::other(format!("{command:?} did not say where it listens, but {line:?}"))
+        })?;
+        Ok(Self { address: Address { socket, dialect }, process: Some(process) })
+    }
+
+    /// Takes over a program that has children, and the `folder` that was made for it.
+    pub(crate) fn of(child: Child, folder: PathBuf, address: Address) -> Self {
+        Self { address, process: Some(Process { child, folder: Some(folder) }) }
     }
 
     /// A server that runs already, and whose cost nobody knows.
     pub(crate) fn at(address: Address) -> Self {
-        Self { address, child: None }
+        Self { address, process: None }
     }
 
-    /// CPU seconds it has used, to the nanosecond: those of its threads, none of which ends while it serves.
+    /// Whether its program runs; one that is not ours does.
+    pub(crate) fn is_running(&mut self) -> bool {
+        let process = self.process.as_mut();
+        process.is_none_or(|process| matches!(process.child.try_wait(), Ok(None)))
+    }
+
+    /// CPU seconds it has used, to the nanosecond: those of all threads of it and its children, none of which ends
+    /// while it serves.
     pub(crate) fn cpu_seconds(&self) -> Option<f64> {
-        let threads = fs::read_dir(format!("/proc/{}/task", self.pid()?)).ok()?;
-        let nanos = threads.flatten().filter_map(|thread| {
-            let stat = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-            stat.split(' ').next()?.parse::<f64>().ok()
-        });
-        Some(nanos.sum::<f64>() / 1e9)
+        self.sum(|pid| {
+            let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+            let nanos = threads.flatten().filter_map(|thread| {
+                let stat = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+                stat.split(' ').next()?.parse::<f64>().ok()
+            });
+            Some(nanos.sum::<f64>() / 1e9)
+        })
     }
 
-    /// Its proportional set size, in bytes.
+    /// The proportional set size of it and its children, in bytes.
     pub(crate) fn memory_bytes(&self) -> Option<f64> {
-        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid()?)).ok()?;
-        let line = rollup.lines().find(|line| line.starts_with("Pss:"))?;
-        Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? * 1024.0)
+        self.sum(|pid| {
+            let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+            let line = rollup.lines().find(|line| line.starts_with("Pss:"))?;
+            Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? * 1024.0)
+        })
     }
 
-    fn pid(&self) -> Option<u32> {
-        self.child.as_ref().map(Child::id)
+    /// Something of it and its children, together.
+    fn sum(&self, each: impl Fn(u32) -> Option<f64>) -> Option<f64> {
+        family(self.process.as_ref()?.child.id()).into_iter().map(each).sum()
     }
 }
 
-impl Drop for Server {
+/// A process and all that came of it.
+fn family(pid: u32) -> Vec<u32> {
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let parents: Vec<(u32, u32)> = pids.filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    let mut family = vec![pid];
+    let mut at = 0;
+    while let Some(pid) = family.get(at).copied() {
+        family.extend(parents.iter().filter(|(_, parent)| *parent == pid).map(|(child, _)| child));
+        at += 1;
+    }
+    family
+}
+
+/// The fourth field; the second is a name in brackets that may hold anything.
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit(") ").next()?.split(' ').nth(1)?.parse().ok()
+}
+
+impl Drop for Process {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
-            let _ = child.kill();
-            let _ = child.wait();
+        let tell = |pid: u32| Command::new("kill").args(["-TERM", &pid.to_string()]).status();
+        let is_told = self.folder.is_some() && tell(self.child.id()).is_ok_and(|status| status.success());
+        if !is_told {
+            let _ = self.child.kill();
         }
+        let _ = self.child.wait();
+        if let Some(folder) = &self.folder {
+            let _ = fs::remove_dir_all(folder);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_has_children() {
+        let mut shell = Command::new("sh")
+            .args(["-c", "sh -c 'echo here; read line; true'; true"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let found = family(shell.id());
+        assert_eq!((found.len(), found[0]), (2, shell.id()));
+        assert_eq!(parent(found[1]), Some(shell.id()));
+        drop(shell.stdin.take());
+        shell.wait().unwrap();
     }
 }

@@ -100,7 +100,7 @@ pub(crate) fn json(label: &str, runs: &[Run]) -> Value {
     json!({ "figure": label, "median": Map::from_iter(medians), "runs": runs })
 }
 
-const FOREIGN: &str = "foreign cores";
+pub(crate) const FOREIGN: &str = "foreign cores";
 
 /// Each figure's values, from the least to the most.
 fn columns(runs: &[Run]) -> Vec<(&'static str, Vec<f64>)> {
@@ -118,11 +118,11 @@ fn columns(runs: &[Run]) -> Vec<(&'static str, Vec<f64>)> {
 }
 
 /// The one in the middle, of two the lesser.
-fn median(sorted: &[f64]) -> f64 {
+pub(crate) fn median(sorted: &[f64]) -> f64 {
     sorted[(sorted.len() - 1) / 2]
 }
 
-fn told(value: f64) -> String {
+pub(crate) fn told(value: f64) -> String {
     if value.abs() >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
 

@@ -1,0 +1,144 @@
+//! Hub and peers in turns, in one session on the same cores, and the ratios of their medians.
+
+mod nginx;
+mod peer;
+mod table;
+
+use std::{io, time::Duration};
+
+pub(crate) use peer::{Asks, Peer};
+pub(crate) use table::{json, lines, markdown};
+
+use crate::{meter, report::Run};
+
+/// What the hub is called in tables.
+const HUB: &str = "pushpull";
+
+/// How hub and peers run.
+pub(crate) struct Contest<'a> {
+    /// As they were asked for, `all` for each that can.
+    pub(crate) peers: &'a [String],
+    /// How many rounds count.
+    pub(crate) rounds: usize,
+    /// Foreign load, in cores, above which a round is made again.
+    pub(crate) quiet: f64,
+    /// How long a run waits for a machine that is as quiet as that.
+    pub(crate) patience: Duration,
+}
+
+/// One of those that ran, and its runs in the rounds that count.
+#[derive(Debug)]
+pub(crate) struct Contestant {
+    pub(crate) name: &'static str,
+    pub(crate) runs: Vec<Run>,
+}
+
+/// One run of each that takes part, the hub's first.
+type Round = Vec<Run>;
+
+impl Contest<'_> {
+    /// Lets `run` make rounds of one run each; nothing stands for the hub. The quietest rounds are kept, whatever
+    /// they came to: at most twice as many and one are made. A peer that fails is left out, and it is said why.
+    ///
+    /// # Errors
+    ///
+    /// A peer is unknown, none can do what is asked, or the hub failed.
+    pub(crate) fn hold(
+        &self,
+        asks: Option<Asks>,
+        mut run: impl FnMut(Option<Peer>) -> io::Result<Run>,
+    ) -> io::Result<Vec<Contestant>> {
+        let mut peers = chosen(self.peers, asks)?;
+        let mut rounds: Vec<Round> = Vec::new();
+        while !self.is_enough(&rounds) {
+            meter::wait_for_quiet(self.quiet, self.patience);
+            let mut round = vec![run(None)?];
+            let mut at = 0;
+            while let Some(peer) = peers.get(at).copied() {
+                meter::wait_for_quiet(self.quiet, self.patience);
+                match run(Some(peer)) {
+                    Ok(run) => {
+                        round.push(run);
+                        at += 1;
+                    }
+                    Err(error) => {
+                        eprintln!("pushpull-bench: {} is left out: {error}", peer.name());
+                        peers.remove(at);
+                        // Those behind it move up by one.
+                        rounds.iter_mut().for_each(|round| drop(round.remove(at + 1)));
+                    }
+                }
+            }
+            if peers.is_empty() {
+                return Err(io::Error::other("no peer is left to compare with"));
+            }
+            rounds.push(round);
+        }
+        Ok(told(&peers, quietest(rounds, self.rounds)))
+    }
+
+    fn is_enough(&self, rounds: &[Round]) -> bool {
+        let is_quiet = |round: &&Round| round.iter().all(|run| run.is_quiet(self.quiet));
+        rounds.iter().filter(is_quiet).count() >= self.rounds || rounds.len() > 2 * self.rounds
+    }
+}
+
+/// Tells of every contestant in which runs something was wrong.
+///
+/// # Errors
+///
+/// It was so in the hub's.
+pub(crate) fn judge(contestants: &[Contestant]) -> io::Result<()> {
+    for contestant in contestants {
+        let faults: Vec<_> =
+            contestant.runs.iter().map(|run| run.faults).filter(|faults| !faults.is_none()).collect();
+        match (faults.is_empty(), contestant.name) {
+            (true, _) => {}
+            (_, HUB) => return Err(io::Error::other(format!("{HUB}: {faults:?}"))),
+            (_, name) => eprintln!("pushpull-bench: {name}: {faults:?}"),
+        }
+    }
+    Ok(())
+}
+
+/// The peers by their names. Those that cannot do what is asked are named and left out.
+fn chosen(names: &[String], asks: Option<Asks>) -> io::Result<Vec<Peer>> {
+    let asks = asks.ok_or_else(|| io::Error::other("this figure asks for what no peer has"))?;
+    if names.iter().any(|name| name == "all") {
+        return Ok(Peer::ALL.iter().copied().filter(|peer| peer.can(asks)).collect());
+    }
+    let named = |name: &String| {
+        let known = Peer::ALL.map(Peer::name).join(", ");
+        Peer::named(name).ok_or_else(|| io::Error::other(format!("{name} is none of {known}, all")))
+    };
+    let named: Vec<Peer> = names.iter().map(named).collect::<io::Result<_>>()?;
+    let (able, unable): (Vec<Peer>, Vec<Peer>) = named.into_iter().partition(|peer| peer.can(asks));
+    for peer in unable {
+        eprintln!("pushpull-bench: {} is left out: it has not what this figure asks for", peer.name());
+    }
+    Ok(able)
+}
+
+/// The `most` rounds whose busiest run had the least foreign load, in the order in which they were made.
+fn quietest(rounds: Vec<Round>, most: usize) -> Vec<Round> {
+    let foreign = |round: &Round| round.iter().map(|run| run.foreign_cores).fold(f64::MIN, f64::max);
+    let mut numbered: Vec<(usize, Round)> = rounds.into_iter().enumerate().collect();
+    numbered.sort_by(|(_, one), (_, other)| foreign(one).total_cmp(&foreign(other)));
+    numbered.truncate(most);
+    numbered.sort_by_key(|(number, _)| *number);
+    numbered.into_iter().map(|(_, round)| round).collect()
+}
+
+fn told(peers: &[Peer], rounds: Vec<Round>) -> Vec<Contestant> {
+    let names = [HUB].into_iter().chain(peers.iter().map(|peer| peer.name()));
+    let mut contestants: Vec<_> = names.map(|name| Contestant { name, runs: Vec::new() }).collect();
+    for round in rounds {
+        for (contestant, run) in contestants.iter_mut().zip(round) {
+            contestant.runs.push(run);
+        }
+    }
+    contestants
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! nginx with Nchan, as Debian has it, answering on this crate's paths.
+
+use std::{
+    env, fs,
+    io::{self, Read as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+    process::{self, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::peer::pinned;
+use crate::{
+    dialect::{Address, Dialect},
+    process::Server,
+};
+
+/// Where Debian's packages put what is needed.
+const PROGRAM: &str = "/usr/sbin/nginx";
+const MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
+/// How it is installed.
+const INSTALL: &str = "apt-get install --no-install-recommends nginx-light libnginx-mod-nchan";
+/// How long it may take until it listens.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How many connections it makes room for, if as many files may be open.
+const CONNECTIONS: u64 = 64_000;
+
+/// Whether nginx and the module are there.
+fn is_installed() -> bool {
+    [PROGRAM, MODULE].iter().all(|path| Path::new(path).exists())
+}
+
+/// Starts it with so many worker processes, from a folder of its own, on a free port.
+pub(crate) fn start(workers: usize) -> io::Result<Server> {
+    if !is_installed() {
+        return Err(io::Error::other(format!("nginx with Nchan is not installed: {INSTALL}")));
+    }
+    let folder = folder()?;
+    let socket = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let is_root = fs::metadata("/proc/self")?.uid() == 0;
+    fs::write(folder.join("nginx.conf"), configuration(socket, workers, files()?, is_root))?;
+    let log = fs::File::create(folder.join("said"))?;
+    let mut nginx = pinned(PROGRAM, workers);
+    nginx.arg("-p").arg(&folder).args(["-c", "nginx.conf", "-e", "error.log"]);
+    let child = nginx.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?;
+    let mut server = Server::of(child, folder.clone(), Address { socket, dialect: Dialect::Nchan });
+    wait_for(&mut server, &folder)?;
+    Ok(server)
+}
+
+/// How many files it may have open, as far as this program may say.
+fn files() -> io::Result<u64> {
+    Ok(rlimit::Resource::NOFILE.get()?.1.min(CONNECTIONS))
+}
+
+/// A new folder of which nobody else has the name.
+fn folder() -> io::Result<PathBuf> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let folder = env::temp_dir().join(format!("pushpull-bench-nginx-{}-{number}", process::id()));
+    fs::DirBuilder::new().mode(0o700).create(&folder)?;
+    Ok(folder)
+}
+
+fn wait_for(server: &mut Server, folder: &Path) -> io::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while TcpStream::connect(server.address.socket).is_err() {
+        if !server.is_running() || Instant::now() > deadline {
+            let mut said = String::new();
+            for name in ["said", "error.log"] {
+                if let Ok(mut file) = fs::File::open(folder.join(name)) {
+                    file.read_to_string(&mut said)?;
+                }
+            }
+            return Err(io::Error::other(format!("nginx does not listen: {said}")));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// Where a subscription begins: with what comes, or with what is kept if `start=earliest`.
+///
+/// A poller without a place always begins with what is kept: the answer that would tell it where it stands waits for
+/// a message.
+fn configuration(socket: SocketAddr, workers: usize, files: u64, is_root: bool) -> String {
+    let user = if is_root { "user root;\n" } else { "" };
+    let connections = files - files / 20;
+    let subscriber = |name: &str, kind: &str| {
+        format!(
+            "    location = /{name} {{
+      if ($arg_start = earliest) {{ rewrite ^ /{name}/earliest last; }}
+      nchan_subscriber {kind};
+      nchan_channel_id $arg_topic;
+      nchan_subscriber_first_message newest;
+    }}
+    location = /{name}/earliest {{
+      internal;
+      nchan_subscriber {kind};
+      nchan_channel_id $arg_topic;
+      nchan_subscriber_first_message oldest;
+    }}
+"
+        )
+    };
+    let poller = |name: &str, kind: &str| {
+        format!(
+            "    location = /{name} {{
+      nchan_subscriber {kind};
+      nchan_channel_id $arg_topic;
+      nchan_subscriber_first_message oldest;
+    }}
+"
+        )
+    };
+    let locations = [
+        subscriber("ws", "websocket"),
+        subscriber("sse", "eventsource"),
+        poller("longpoll", "longpoll"),
+        poller("poll", "intervalpoll"),
+    ];
+    format!(
+        "load_module {MODULE};
+daemon off;
+{user}worker_processes {workers};
+worker_rlimit_nofile {files};
+pid nginx.pid;
+error_log error.log warn;
+events {{ worker_connections {connections}; use epoll; multi_accept on; }}
+http {{
+  access_log off;
+  gzip off;
+  tcp_nodelay on;
+  keepalive_requests 100000000;
+  keepalive_timeout 3600s;
+  client_body_temp_path body;
+  proxy_temp_path proxy;
+  fastcgi_temp_path fastcgi;
+  uwsgi_temp_path uwsgi;
+  scgi_temp_path scgi;
+  client_body_buffer_size 64k;
+  nchan_shared_memory_size 1024M;
+  nchan_message_timeout 1h;
+  nchan_message_buffer_length 20000;
+  nchan_subscriber_timeout 0;
+  server {{
+    listen {socket} backlog=4096;
+    nchan_websocket_ping_interval 0;
+    nchan_eventsource_ping_interval 0;
+    location ~ ^/topics/([\\w.]+)$ {{ nchan_publisher; nchan_channel_id $1; }}
+{}    location = /status {{ nchan_stub_status; }}
+  }}
+}}
+",
+        locations.concat()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_names_its_place() {
+        let told = configuration("127.0.0.1:8081".parse().unwrap(), 1, 20_000, false);
+        for line in [
+            "    listen 127.0.0.1:8081 backlog=4096;",
+            "worker_rlimit_nofile 20000;",
+            "worker_processes 1;",
+            "events { worker_connections 19000; use epoll; multi_accept on; }",
+            "    location = /sse/earliest {",
+        ] {
+            assert!(told.lines().any(|told| told == line), "{line} is not in {told}");
+        }
+        assert!(!told.contains("user root"));
+    }
+}

@@ -1,0 +1,123 @@
+//! What is compared with.
+
+use std::{env, ffi::OsStr, io, process::Command};
+
+use clap::ValueEnum;
+
+use super::nginx;
+use crate::{dialect::Dialect, process::Server, wire::Transport};
+
+/// A server that is not ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Peer {
+    /// axum's WebSocket by hand, over `tokio::sync::broadcast`.
+    AxumWs,
+    /// fastwebsockets in axum by hand, the same.
+    Fastwebsockets,
+    /// axum's Server-Sent Events by hand, the same.
+    AxumSse,
+    /// tonic's server streaming by hand, the same.
+    Tonic,
+    /// nginx with Nchan, of Debian's package.
+    Nchan,
+}
+
+/// What a figure asks of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asks {
+    /// Events as they come.
+    Live(Transport),
+    /// Events that were published before.
+    History(Transport),
+    /// Polls that are answered at once, and how many events are in an answer.
+    Polls(u64),
+    /// POSTs.
+    Publishes,
+}
+
+impl Peer {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::AxumWs, Self::Fastwebsockets, Self::AxumSse, Self::Tonic, Self::Nchan];
+
+    /// As the command line has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::AxumWs => "axum-ws",
+            Self::Fastwebsockets => "fastwebsockets",
+            Self::AxumSse => "axum-sse",
+            Self::Tonic => "tonic",
+            Self::Nchan => "nchan",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|peer| peer.name() == name)
+    }
+
+    /// Whether it has what a figure asks for.
+    pub(crate) fn can(self, asks: Asks) -> bool {
+        use Transport::{Grpc, HttpPoll, Longpoll, Sse, Ws};
+        match (self, asks) {
+            (_, Asks::Publishes) => true,
+            (Self::AxumWs | Self::Fastwebsockets, Asks::Live(transport)) => transport == Ws,
+            (Self::AxumSse, Asks::Live(transport)) => transport == Sse,
+            (Self::Tonic, Asks::Live(transport)) => transport == Grpc,
+            (Self::Nchan, Asks::Live(transport)) => matches!(transport, Ws | Sse | Longpoll),
+            (Self::Nchan, Asks::History(transport)) => matches!(transport, Ws | Sse | Longpoll | HttpPoll),
+            // It has one message in an answer.
+            (Self::Nchan, Asks::Polls(events)) => events <= 1,
+            (_, Asks::History(_) | Asks::Polls(_)) => false,
+        }
+    }
+
+    /// Starts it with so many workers, on as many of the first cores.
+    pub(crate) fn start(self, workers: usize) -> io::Result<Server> {
+        if self == Self::Nchan {
+            return nginx::start(workers);
+        }
+        let program = env::current_exe()?.with_file_name("pushpull-baseline");
+        if !program.exists() {
+            let program = program.display();
+            return Err(io::Error::other(format!(
+                "{program} is not built: cargo build --release -p pushpull-bench"
+            )));
+        }
+        let mut command = pinned(&program, workers);
+        Server::launch(command.args([self.name(), "--listen", "127.0.0.1:0"]), Dialect::Plain)
+    }
+}
+
+/// `program`, to be run on as many of the first cores as it has workers: so many threads has tokio there.
+pub(super) fn pinned(program: impl AsRef<OsStr>, workers: usize) -> Command {
+    let mut command = Command::new("taskset");
+    command.args(["-c", &format!("0-{}", workers.max(1) - 1)]).arg(program);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_has_its_name_on_the_command_line() {
+        for peer in Peer::ALL {
+            let told = peer.to_possible_value().unwrap();
+            assert_eq!((told.get_name(), Peer::named(peer.name())), (peer.name(), Some(peer)));
+        }
+        assert_eq!(Peer::ALL.len(), Peer::value_variants().len());
+    }
+
+    #[test]
+    fn nobody_is_asked_for_what_it_has_not() {
+        let able =
+            |asks| Peer::ALL.iter().filter(|peer| peer.can(asks)).map(|peer| peer.name()).collect::<Vec<_>>();
+        assert_eq!(able(Asks::Live(Transport::Ws)), ["axum-ws", "fastwebsockets", "nchan"]);
+        assert_eq!(able(Asks::Live(Transport::Sse)), ["axum-sse", "nchan"]);
+        assert_eq!(able(Asks::Live(Transport::Grpc)), ["tonic"]);
+        assert_eq!(able(Asks::Live(Transport::WsJson)), [""; 0]);
+        assert_eq!(able(Asks::History(Transport::Longpoll)), ["nchan"]);
+        assert_eq!(able(Asks::Polls(0)), ["nchan"]);
+        assert_eq!(able(Asks::Polls(10)), [""; 0]);
+        assert_eq!(able(Asks::Publishes).len(), 5);
+    }
+}
