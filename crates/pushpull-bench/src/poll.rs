@@ -8,6 +8,7 @@ use std::{
 use clap::Args;
 
 use crate::{
+    dialect::{Address, Dialect, nchan},
     http::{Publisher, TOPIC},
     process::Server,
     report::Run,
@@ -40,19 +41,14 @@ impl Poll {
         let mut publisher = Publisher::connect(server.address)?;
         let mut publish = |number| publisher.publish(&shape, Stamp { number, sent: 0 });
         publish(0)?;
-        let mut poller = connect(server.address)?;
-        poller.write_all(&Transport::HttpPoll.request(server.address, TOPIC, From::Now))?;
-        let cursor = place(&mut poller)?;
+        let place = first_place(server.address)?;
         (0..behind).try_for_each(&mut publish)?;
         let (status, count) = if behind == 0 { (304, "answers 304") } else { (200, "answers 200") };
-        let request = format!(
-            "GET /poll?topic={TOPIC}&limit=1000 HTTP/1.1\r\nHost: {}\r\nIf-None-Match: \"{cursor}\"\r\n\r\n",
-            server.address
-        );
+        let dialect = server.address.dialect;
+        let request = request(server.address, &place);
         let time = Duration::from_secs(self.seconds);
-        let requests =
-            Requests { request: request.into_bytes(), status, connections: self.connections, time };
-        let answers = requests.run(server, &mut |_, body| holds(body, behind, &shape))?;
+        let requests = Requests { request, status, connections: self.connections, time };
+        let answers = requests.run(server, &mut |_, body| holds(dialect, body, behind, &shape))?;
         Ok(answers.told(count, answers.number()))
     }
 
@@ -63,8 +59,30 @@ impl Poll {
     }
 }
 
+/// The place of the newest event.
+fn first_place(server: Address) -> io::Result<String> {
+    let mut poller = connect(server)?;
+    poller.write_all(&Transport::HttpPoll.request(server, TOPIC, From::Now))?;
+    match server.dialect {
+        Dialect::Nchan => nchan::read_place(&mut poller),
+        _ => place(&mut poller),
+    }
+}
+
+/// Asks for what follows `place`, to be answered with 304 if there is nothing.
+fn request(server: Address, place: &str) -> Vec<u8> {
+    let validators = match server.dialect {
+        Dialect::Nchan => nchan::validators(place),
+        _ => format!("If-None-Match: \"{place}\"\r\n"),
+    };
+    format!("GET /poll?topic={TOPIC}&limit=1000 HTTP/1.1\r\nHost: {server}\r\n{validators}\r\n").into_bytes()
+}
+
 /// Whether an answer's body has the first `count` events, in order, each as it was sent.
-fn holds(body: &[u8], count: u64, shape: &Shape) -> bool {
+fn holds(dialect: Dialect, body: &[u8], count: u64, shape: &Shape) -> bool {
+    if dialect == Dialect::Nchan && count > 0 {
+        return count == 1 && shape.read(body).is_some_and(|stamp| stamp.number == 0);
+    }
     let (mut next, mut is_right) = (0, true);
     wire::objects(body, None, &mut |data| {
         is_right &= shape.read(data).is_some_and(|stamp| stamp.number == next);
@@ -86,11 +104,14 @@ mod tests {
             let events: Vec<String> = numbers.iter().map(event).collect();
             format!("{{\"events\":[{}],\"cursor\":\"a-9\",\"more\":false}}", events.join(","))
         };
-        assert!(holds(page(&[0, 1, 2]).as_bytes(), 3, &shape(40)));
-        assert!(holds(b"", 0, &shape(40)));
+        assert!(holds(Dialect::Pushpull, page(&[0, 1, 2]).as_bytes(), 3, &shape(40)));
+        assert!(holds(Dialect::Nchan, b"", 0, &shape(40)));
         for numbers in [&[0, 1][..], &[0, 1, 2, 3], &[0, 2, 1], &[1, 2, 3], &[]] {
-            assert!(!holds(page(numbers).as_bytes(), 3, &shape(40)), "{numbers:?}");
+            assert!(!holds(Dialect::Pushpull, page(numbers).as_bytes(), 3, &shape(40)), "{numbers:?}");
         }
-        assert!(!holds(page(&[0, 1, 2]).as_bytes(), 3, &shape(41)));
+        assert!(!holds(Dialect::Pushpull, page(&[0, 1, 2]).as_bytes(), 3, &shape(41)));
+        let message = |number| Stamp { number, sent: 0 }.payload(40);
+        assert!(holds(Dialect::Nchan, message(0).as_bytes(), 1, &shape(40)));
+        assert!(!holds(Dialect::Nchan, message(1).as_bytes(), 1, &shape(40)));
     }
 }

@@ -1,13 +1,14 @@
 //! Messages that nobody listens to, published as fast as they are acknowledged.
 
 use std::{
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     time::Duration,
 };
 
 use clap::Args;
 
 use crate::{
+    dialect::{Dialect, nchan},
     http::{TOPIC, put_publish},
     process::Server,
     report::Run,
@@ -17,7 +18,7 @@ use crate::{
     subscriber::{connect, place},
     wire::{
         From, Transport,
-        http::{last_member, seq},
+        http::{answer, last_member, refused, seq},
     },
 };
 
@@ -35,18 +36,24 @@ pub(crate) struct Publish {
 }
 
 impl Publish {
-    /// The sequence must grow by one a request, and each connection be told a higher place each time.
+    /// The sequence must grow by one a request, and each connection be told a higher place each time, where the
+    /// server tells.
     pub(crate) fn run(&self, server: &Server) -> io::Result<Run> {
         let before = head(server)?;
         let mut request = Vec::new();
         let shape = Shape::new(Content::Text, self.payload);
         put_publish(&mut request, TOPIC, &shape, Stamp { number: 0, sent: 0 })?;
+        let dialect = server.address.dialect;
+        let status = if dialect == Dialect::Nchan { 202 } else { 201 };
         let time = Duration::from_secs(self.seconds);
-        let requests = Requests { request, status: 201, connections: self.connections, time };
+        let requests = Requests { request, status, connections: self.connections, time };
         let mut seqs = vec![before; self.connections];
-        let answers = requests.run(server, &mut |number, body| rises(body, &mut seqs[number]))?;
-        let after = head(server)?;
-        Ok(answers.told("answers 201", after.saturating_sub(before)))
+        let answers = requests.run(server, &mut |number, body| rises(dialect, body, &mut seqs[number]))?;
+        let done = match dialect {
+            Dialect::Plain => answers.number(),
+            _ => head(server)?.saturating_sub(before),
+        };
+        Ok(answers.told("acknowledgements", done))
     }
 
     /// What a row of the table begins with.
@@ -55,17 +62,37 @@ impl Publish {
     }
 }
 
-/// The newest sequence number.
+/// The newest sequence number, or how many were published; 0 where the server does not tell.
 fn head(server: &Server) -> io::Result<u64> {
+    match server.address.dialect {
+        Dialect::Pushpull => {}
+        Dialect::Plain => return Ok(0),
+        Dialect::Nchan => return published(server),
+    }
     let mut poller = connect(server.address)?;
     poller.write_all(&Transport::HttpPoll.request(server.address, TOPIC, From::Now))?;
     let cursor = place(&mut poller)?;
     seq(&cursor).ok_or_else(|| io::Error::other(format!("no cursor: {cursor}")))
 }
 
-/// Whether an acknowledgement tells a place behind the `last` one, which it then is.
-fn rises(body: &[u8], last: &mut u64) -> bool {
-    let told = last_member(body, b"{\"cursor\":\"", b'"').and_then(seq);
+/// How many messages Nchan was given.
+fn published(server: &Server) -> io::Result<u64> {
+    let mut asking = connect(server.address)?;
+    write!(asking, "GET /status HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", server.address)?;
+    let mut bytes = Vec::new();
+    asking.read_to_end(&mut bytes)?;
+    let published = answer(&bytes)?.and_then(|answer| nchan::published(answer.body));
+    published.ok_or_else(|| refused(&bytes))
+}
+
+/// Whether an acknowledgement tells a place behind the `last` one, which it then is. Where places are not told, it has
+/// no body.
+fn rises(dialect: Dialect, body: &[u8], last: &mut u64) -> bool {
+    let told = match dialect {
+        Dialect::Plain => return body.is_empty(),
+        Dialect::Nchan => nchan::acknowledged(body),
+        Dialect::Pushpull => last_member(body, b"{\"cursor\":\"", b'"').and_then(seq),
+    };
     let rises = told.is_some_and(|seq| seq > *last);
     *last = told.unwrap_or(*last);
     rises
@@ -79,7 +106,17 @@ mod tests {
     fn each_acknowledgement_lies_behind_the_last() {
         let mut last = 7;
         let judged = [&br#"{"cursor":"a-8"}"#[..], br#"{"cursor":"a-10"}"#, br#"{"cursor":"a-10"}"#, b"{}"];
-        assert_eq!(judged.map(|body| rises(body, &mut last)), [true, true, false, false]);
+        assert_eq!(judged.map(|body| rises(Dialect::Pushpull, body, &mut last)), [true, true, false, false]);
         assert_eq!(last, 10);
+    }
+
+    #[test]
+    fn each_dialect_acknowledges_in_its_own_way() {
+        let judged = |dialect, body: &[u8], mut last| (rises(dialect, body, &mut last), last);
+        assert_eq!(judged(Dialect::Plain, b"", 7), (true, 7));
+        assert!(!judged(Dialect::Plain, b"what", 7).0);
+        let nchan = b"active subscribers: 0\nlast message id: 3:1";
+        assert_eq!(judged(Dialect::Nchan, nchan, 7), (true, (3 << 32) + 1));
+        assert!(!judged(Dialect::Nchan, nchan, (3 << 32) + 1).0);
     }
 }

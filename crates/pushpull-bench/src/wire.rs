@@ -10,7 +10,7 @@ pub(crate) mod ws;
 use clap::ValueEnum;
 use memchr::{memchr, memmem};
 
-use crate::dialect::Address;
+use crate::dialect::{Address, Dialect, nchan};
 
 /// Where a payload begins in an event object.
 const JSON_DATA: &[u8] = b"\"data\":";
@@ -86,10 +86,11 @@ impl Transport {
             (Self::HttpPoll, _) => "&limit=1000",
             _ => "",
         };
-        let place = match from {
-            From::Now => String::new(),
-            From::Earliest => "&start=earliest".to_owned(),
-            From::After(cursor) => format!("&after={cursor}"),
+        let (place, headers) = match (from, server.dialect) {
+            (From::Now, _) => (String::new(), headers),
+            (From::Earliest, _) => ("&start=earliest".to_owned(), headers),
+            (From::After(place), Dialect::Nchan) => (String::new(), headers + &nchan::validators(place)),
+            (From::After(cursor), _) => (format!("&after={cursor}"), headers),
         };
         format!("GET /{path}?topic={topic}{polling}{place} HTTP/1.1\r\nHost: {server}\r\n{headers}\r\n")
             .into_bytes()
@@ -102,7 +103,13 @@ impl Transport {
 /// stamp.
 pub(crate) fn blocks(bytes: &[u8], each: &mut impl FnMut(&[u8])) -> usize {
     let Some(end) = memmem::rfind(bytes, b"\n\n") else { return 0 };
-    marked(&bytes[..end + 1], b"\ndata: ", b'\n', each);
+    let mut whole = &bytes[..end + 1];
+    if let Some(rest) = whole.strip_prefix(b"data: ") {
+        let (payload, after) = rest.split_at(memchr(b'\n', rest).unwrap_or(rest.len()));
+        each(payload);
+        whole = after;
+    }
+    marked(whole, b"\ndata: ", b'\n', each);
     end + 2
 }
 
@@ -161,6 +168,24 @@ mod tests {
         for payloads in read_in_two(bytes, |bytes, mut each| blocks(bytes, &mut each)) {
             assert_eq!(payloads, ["one", "two", "six"]);
         }
+    }
+
+    #[test]
+    fn blocks_that_are_a_payload_and_nothing_else() {
+        let bytes = b"data: one\n\ndata: two\n\n\r\n15\r\ndata: six\n\n";
+        for payloads in read_in_two(bytes, |bytes, mut each| blocks(bytes, &mut each)) {
+            assert_eq!(payloads, ["one", "two", "six"]);
+        }
+    }
+
+    #[test]
+    fn nchan_is_asked_by_validators() {
+        let socket: std::net::SocketAddr = "127.0.0.1:80".parse().unwrap();
+        let server = Address { dialect: Dialect::Nchan, ..socket.into() };
+        let asked = Transport::HttpPoll.request(server, "t", From::After("3 Thu, 01 Jan 1970 00:00:00 GMT"));
+        let wanted = "GET /poll?topic=t&limit=1000 HTTP/1.1\r\nHost: 127.0.0.1:80\r\nIf-None-Match: 3\r\n\
+             If-Modified-Since: Thu, 01 Jan 1970 00:00:00 GMT\r\n\r\n";
+        assert_eq!(String::from_utf8(asked).unwrap(), wanted);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The forms of Nchan's answers.
 
-use std::{io, str::FromStr};
+use std::{
+    io::{self, Read},
+    str::FromStr,
+};
 
 use memchr::{memchr_iter, memmem};
 
@@ -31,6 +34,21 @@ pub(crate) fn page(bytes: &[u8]) -> io::Result<Option<Page<'_>>> {
         _ => return Err(refused(bytes)),
     };
     Ok(Some(Page { message, place, length: answer.length }))
+}
+
+/// Reads the answer to a poll that does not wait: the place to poll from.
+pub(crate) fn read_place(stream: &mut impl Read) -> io::Result<String> {
+    let (mut bytes, mut chunk) = (Vec::new(), [0; 2048]);
+    loop {
+        let read = stream.read(&mut chunk)?;
+        bytes.extend_from_slice(&chunk[..read]);
+        if let Some(page) = page(&bytes)? {
+            return page.place.ok_or_else(|| refused(&bytes));
+        }
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
 }
 
 /// The headers of a request that goes on from `place`.
@@ -89,7 +107,10 @@ mod tests {
         let page = page(more.as_bytes()).unwrap().unwrap();
         assert_eq!((page.message, page.length), (Some(&b"msg2"[..]), MESSAGE.len()));
         let asked = "If-None-Match: 1\r\nIf-Modified-Since: Thu, 26 Nov 2026 00:13:06 GMT\r\n";
-        assert_eq!(validators(&page.place.unwrap()), asked);
+        let place = page.place.unwrap();
+        assert_eq!(validators(&place), asked);
+        assert_eq!(read_place(&mut MESSAGE.as_bytes()).unwrap(), place);
+        assert!(read_place(&mut &MESSAGE.as_bytes()[..99]).is_err());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use mio::{Interest, Registry, Token, net::TcpStream};
 
 use super::{Received, Target, inflate::Inflater};
 use crate::{
-    dialect::Address,
+    dialect::{Address, Dialect, nchan},
     stamp::Stamp,
     wire::{
         self, From, Transport,
@@ -81,7 +81,8 @@ impl Connection {
         stream.write_all(&target.request(&topic, from))?;
         let mut grpc = Reader::default();
         match (transport, from) {
-            (Transport::Longpoll, From::Now) => {
+            // Nchan begins with what is kept, and answers when there is something.
+            (Transport::Longpoll, From::Now) if server.dialect != Dialect::Nchan => {
                 let place = place(&mut stream)?;
                 stream.write_all(&target.request(&topic, From::After(&place)))?;
             }
@@ -248,6 +249,16 @@ impl Connection {
         each: &mut impl FnMut(&[u8]),
     ) -> io::Result<usize> {
         let mut done = 0;
+        if target.server.dialect == Dialect::Nchan {
+            while let Some(page) = nchan::page(&bytes[done..])? {
+                page.message.iter().for_each(|message| each(message));
+                if let Some(place) = page.place.filter(|_| page.message.is_some()) {
+                    self.stream.write_all(&target.request(&self.topic, From::After(&place)))?;
+                }
+                done += page.length;
+            }
+            return Ok(done);
+        }
         while let Some(page) = page(&bytes[done..])? {
             wire::objects(page.body, target.document(), each);
             if target.transport == Transport::Longpoll || page.has_more {
