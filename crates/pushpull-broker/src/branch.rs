@@ -59,7 +59,7 @@ impl Hub {
         let now = self.generation();
         let Some(mut since) = ring.branches.since(generation, now).map(Iterator::peekable) else {
             let (was, place) =
-                (Cursor::UNKNOWN, ring.log.oldest().map_or(self.head(), |(seq, ..)| seq.saturating_sub(1)));
+                (Cursor::UNKNOWN, ring.log.oldest().map_or(self.head(), |(seq, _)| seq.saturating_sub(1)));
             return Turn { was, place, reason: Some(GapReason::Reset), generation: now };
         };
         let was = since.peek().map_or_else(|| self.cursor(place), |branch| branch.epochs.cursor(place));
@@ -133,7 +133,7 @@ impl Hub {
         for slot in self.topics.all() {
             let mut state = slot.lock();
             if state.lost_to < seq {
-                ring.unnote_loss(&slot, &state);
+                ring.unnote_loss(&mut state);
                 ring.date_loss(&slot);
                 state.lose_to(seq);
                 slot.newest_seq.fetch_max(seq, Ordering::AcqRel);
@@ -212,8 +212,9 @@ impl Ring {
     /// Drops everything.
     fn clear(&mut self) {
         self.log.after(0).for_each(|(_, kept)| kept.event.forget_encodings());
-        let (branches, losses_noted) = (std::mem::take(&mut self.branches), self.losses_noted);
-        *self = Self { branches, losses_noted, ..Self::default() };
+        self.losses.clear();
+        let (branches, losses) = (std::mem::take(&mut self.branches), std::mem::take(&mut self.losses));
+        *self = Self { branches, losses, ..Self::default() };
     }
 
     /// Takes `prev`, which came with an event, as evidence of what its topic lost.
@@ -227,7 +228,7 @@ impl Ring {
         if has_record && before <= state.last_seq && state.certain.is_none() {
             return;
         }
-        self.unnote_loss(slot, state);
+        self.unnote_loss(state);
         if let Some((lost_to, forgotten_to)) = state.certain.take() {
             (state.lost_to, state.forgotten_to) = (lost_to, forgotten_to);
         }

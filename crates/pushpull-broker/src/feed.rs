@@ -37,6 +37,8 @@ pub(crate) struct BrokerFeed {
     place: u64,
     /// Losses up to here were told, or are not this consumer's.
     told_to: u64,
+    /// See [`Wish::looked_to`].
+    looked_to: u64,
     /// Set if it does not ask for what was gone when it began.
     since: Option<Since>,
     /// Whether it ever was at the head.
@@ -109,6 +111,7 @@ impl BrokerFeed {
             bounds,
             conflate: self.conflate == Conflate::Key,
             told_to: self.told_to,
+            looked_to: self.looked_to,
             since: self.since,
             thin_after: self.thin_after,
         })
@@ -201,6 +204,7 @@ impl BrokerFeed {
             self.was_live = true;
             return;
         };
+        self.looked_to = found.looked_to;
         self.thin_after = found.cut.then(|| self.thin_after.unwrap_or(self.place));
         if let Some(lost_to) = found.lost_to.filter(|lost_to| *lost_to > self.told_to) {
             self.told_to = lost_to;
@@ -238,7 +242,7 @@ impl BrokerFeed {
         }
         self.place = head;
         // What is lost beyond the head already, in the middle of an append, is still to be told.
-        self.told_to = self.place;
+        (self.told_to, self.looked_to) = (self.place, 0);
         let newest = self.cursor(self.place);
         self.tell(
             Gap::new(after, self.cursor(self.place.saturating_add(1)), newest, GapReason::Skipped),
@@ -299,7 +303,7 @@ impl Feed for BrokerFeed {
         let is_new = |entry: &Pattern| !self.wanted.iter().any(|known| known == entry);
         if topics.iter().any(is_new) {
             // What was told, or waived, was of other topics.
-            (self.told_to, self.since, self.is_fresh) = (0, None, true);
+            (self.told_to, self.looked_to, self.since, self.is_fresh) = (0, 0, None, true);
         }
         self.interest = self.hub.interest(&topics);
         self.wanted = topics;

@@ -1,8 +1,11 @@
 //! The hub: what a broker retains of the sequence, and how entries come to it.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use pushpull_core::{
@@ -75,7 +78,7 @@ impl Hub {
 
     /// The place before the earliest event retained.
     pub(crate) fn floor(&self) -> u64 {
-        self.ring().log.oldest().map_or_else(|| self.head(), |(seq, ..)| seq.saturating_sub(1))
+        self.ring().log.oldest().map_or_else(|| self.head(), |(seq, _)| seq.saturating_sub(1))
     }
 
     pub(crate) fn cursor(&self, seq: u64) -> Cursor {
@@ -133,7 +136,6 @@ impl Hub {
     pub(crate) fn ingest(&self, entries: Vec<Entry>) -> Ingested {
         let Some(last) = entries.last().map(|entry| entry.seq) else { return Ingested::default() };
         let count = entries.len() as u64;
-        let now = Instant::now();
         let mut touched: Vec<Arc<TopicSlot>> = Vec::with_capacity(1);
         let mut ring = self.ring();
         for entry in entries {
@@ -141,14 +143,17 @@ impl Hub {
                 Some(slot) if slot.topic == entry.topic => slot.clone(),
                 _ => self.topics.slot(&entry.topic),
             };
-            let slot = self.append(&mut ring, slot, entry, now);
+            let slot = self.append(&mut ring, slot, entry);
             if !touched.last().is_some_and(|known| Arc::ptr_eq(known, &slot)) {
                 touched.push(slot);
             }
         }
+        if self.retention.age.is_some() {
+            ring.log.date(last, Instant::now());
+        }
         self.head.store(last, Ordering::Release);
         self.published.fetch_add(count, Ordering::Relaxed);
-        let forgotten = self.retain(&mut ring, now);
+        let forgotten = self.retain(&mut ring);
         Ingested { touched, forgotten }
     }
 
@@ -161,17 +166,11 @@ impl Hub {
         ingested.forgotten.iter().for_each(|slot| self.topics.remove_idle(slot));
     }
 
-    fn append(
-        &self,
-        ring: &mut Ring,
-        mut slot: Arc<TopicSlot>,
-        entry: Entry,
-        now: Instant,
-    ) -> Arc<TopicSlot> {
+    fn append(&self, ring: &mut Ring, mut slot: Arc<TopicSlot>, entry: Entry) -> Arc<TopicSlot> {
         loop {
             let mut state = slot.lock();
             if !state.removed {
-                self.append_to(ring, &slot, &mut state, entry, now);
+                self.append_to(ring, &slot, &mut state, entry);
                 drop(state);
                 return slot;
             }
@@ -180,14 +179,7 @@ impl Hub {
         }
     }
 
-    fn append_to(
-        &self,
-        ring: &mut Ring,
-        slot: &Arc<TopicSlot>,
-        state: &mut TopicState,
-        entry: Entry,
-        now: Instant,
-    ) {
+    fn append_to(&self, ring: &mut Ring, slot: &Arc<TopicSlot>, state: &mut TopicState, entry: Entry) {
         let seq = entry.seq;
         if let Some(prev) = entry.prev {
             ring.link(slot, state, prev);
@@ -204,7 +196,7 @@ impl Hub {
         ring.bytes += weight;
         ring.keep_apart(state, &event, self.retention.keys);
         ring.fresh.push_back(seq);
-        ring.log.push(seq, now, Kept { event, slot: slot.clone() });
+        ring.log.push(seq, Kept { event, slot: slot.clone() });
         while state.list.len() > self.retention.messages || state.bytes > self.retention.topic_bytes {
             ring.evict_oldest_of(slot, state);
         }
@@ -223,7 +215,7 @@ impl Hub {
     }
 
     /// Holds the broker-wide bounds. Returns the topics that were forgotten.
-    fn retain(&self, ring: &mut Ring, now: Instant) -> Vec<Arc<TopicSlot>> {
+    fn retain(&self, ring: &mut Ring) -> Vec<Arc<TopicSlot>> {
         let limits = &self.retention;
         while ring.fresh.len() > limits.encoded_messages || self.account.bytes() > limits.encoded_bytes {
             let Some(seq) = ring.fresh.pop_front() else { break };
@@ -232,7 +224,9 @@ impl Hub {
             }
         }
         while ring.bytes + self.account.bytes() > limits.bytes && ring.evict_oldest() {}
-        self.expire(ring, now);
+        if let Some(age) = limits.age {
+            self.expire(ring, age);
+        }
         let mut forgotten = Vec::new();
         while ring.records.len() > limits.topics || ring.kept_bytes > limits.kept_bytes {
             match self.forget_oldest(ring) {
@@ -243,17 +237,18 @@ impl Hub {
         forgotten
     }
 
-    fn expire(&self, ring: &mut Ring, now: Instant) {
-        let Some(age) = self.retention.age else { return };
-        while ring.log.oldest().is_some_and(|(_, at, _)| now.duration_since(at) >= age) {
+    fn expire(&self, ring: &mut Ring, age: Duration) {
+        let now = Instant::now();
+        let Some(old) = ring.log.take_old(|at| now.duration_since(at) >= age) else { return };
+        while ring.log.oldest().is_some_and(|(seq, _)| seq <= old) {
             ring.evict_oldest();
         }
     }
 
     /// Lets what is too old go, before somebody reads.
     pub(crate) fn expire_now(&self) {
-        if self.retention.age.is_some() {
-            self.expire(&mut self.ring(), Instant::now());
+        if let Some(age) = self.retention.age {
+            self.expire(&mut self.ring(), age);
         }
     }
 

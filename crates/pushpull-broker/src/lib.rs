@@ -32,12 +32,14 @@ mod idempotency;
 mod interest;
 mod keyed;
 mod log;
+mod losses;
 mod memory;
 mod read;
 mod relay;
 mod ring;
 mod scope;
 mod snapshot;
+mod sparse;
 mod topics;
 mod trie;
 

@@ -5,21 +5,14 @@ use std::{collections::VecDeque, sync::Arc};
 use pushpull_core::Event;
 use tokio::time::Instant;
 
-use crate::topics::TopicSlot;
+use crate::{sparse::Sparse, topics::TopicSlot};
 
-/// Entries in rising seq. Sparse: what a topic's own retention took out leaves a hole, and holes are closed
-/// before they outnumber the entries.
+/// Entries in rising seq.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    places: VecDeque<Place>,
-    holes: usize,
-}
-
-#[derive(Debug)]
-struct Place {
-    seq: u64,
-    at: Instant,
-    entry: Option<Kept>,
+    entries: Sparse<Kept>,
+    /// When the entries up to a seq came, those behind the one before it; only where somebody asks for their age.
+    ages: VecDeque<(u64, Instant)>,
 }
 
 /// An entry that is retained.
@@ -30,55 +23,64 @@ pub(crate) struct Kept {
 }
 
 impl Log {
-    pub(crate) fn push(&mut self, seq: u64, at: Instant, entry: Kept) {
-        self.places.push_back(Place { seq, at, entry: Some(entry) });
+    pub(crate) fn push(&mut self, seq: u64, entry: Kept) {
+        self.entries.push(seq, entry);
+    }
+
+    /// Notes that what came last, up to `seq`, came `now`.
+    pub(crate) fn date(&mut self, seq: u64, now: Instant) {
+        let oldest = self.oldest().map_or(seq, |(seq, _)| seq);
+        while self.ages.pop_front_if(|(at, _)| *at < oldest).is_some() {}
+        self.ages.push_back((seq, now));
+    }
+
+    /// The seq up to which all came when `is_old` says, if there is one. It is told once.
+    pub(crate) fn take_old(&mut self, is_old: impl Fn(Instant) -> bool) -> Option<u64> {
+        let mut old = None;
+        while let Some((seq, _)) = self.ages.pop_front_if(|(_, at)| is_old(*at)) {
+            old = Some(seq);
+        }
+        old
     }
 
     /// Entries retained.
     pub(crate) fn len(&self) -> usize {
-        self.places.len() - self.holes
+        self.entries.len()
     }
 
-    /// The oldest entry retained, and when it came.
-    pub(crate) fn oldest(&self) -> Option<(u64, Instant, &Kept)> {
-        self.places.front().and_then(|place| Some((place.seq, place.at, place.entry.as_ref()?)))
+    /// The oldest entry retained.
+    pub(crate) fn oldest(&self) -> Option<(u64, &Kept)> {
+        self.entries.first()
+    }
+
+    /// The topic of the newest entry.
+    pub(crate) fn newest_topic(&self) -> Option<&Arc<TopicSlot>> {
+        self.entries.last().map(|(_, kept)| &kept.slot)
     }
 
     /// The event at `seq`, if it is retained.
     pub(crate) fn at(&self, seq: u64) -> Option<&Event> {
-        let at = self.places.binary_search_by_key(&seq, |place| place.seq).ok()?;
-        self.places[at].entry.as_ref().map(|kept| &kept.event)
+        self.entries.get(seq).map(|kept| &kept.event)
     }
 
     /// Takes the entry at `seq` out.
-    pub(crate) fn take_out(&mut self, seq: u64) {
-        let Ok(at) = self.places.binary_search_by_key(&seq, |place| place.seq) else { return };
-        if self.places[at].entry.take().is_none() {
-            return;
-        }
-        self.holes += 1;
-        while self.places.front().is_some_and(|place| place.entry.is_none()) {
-            self.places.pop_front();
-            self.holes -= 1;
-        }
-        if self.holes > 1024 && self.holes > self.places.len() / 2 {
-            self.places.retain(|place| place.entry.is_some());
-            self.holes = 0;
-        }
+    pub(crate) fn take(&mut self, seq: u64) -> Option<Kept> {
+        self.entries.take(seq)
     }
 
-    /// Takes out the entries after `seq`, newest first.
+    /// Takes out the entries after `seq`.
     pub(crate) fn cut(&mut self, seq: u64) {
-        while self.places.back().is_some_and(|place| place.seq > seq || place.entry.is_none()) {
-            if let Some(Place { entry: None, .. }) = self.places.pop_back() {
-                self.holes -= 1;
-            }
+        self.entries.cut(seq);
+        let mut cut = None;
+        while let Some((_, at)) = self.ages.pop_back_if(|(known, _)| *known > seq) {
+            cut = Some(at);
         }
+        // Some of what came then may lie before it.
+        self.ages.extend(cut.map(|at| (seq, at)));
     }
 
     /// The entries after `seq`, in order.
     pub(crate) fn after(&self, seq: u64) -> impl Iterator<Item = (u64, &Kept)> {
-        let start = self.places.partition_point(|place| place.seq <= seq);
-        self.places.range(start..).filter_map(|place| Some((place.seq, place.entry.as_ref()?)))
+        self.entries.after(seq)
     }
 }

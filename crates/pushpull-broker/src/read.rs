@@ -1,5 +1,8 @@
 //! Reading what lies after a place: of a few topics by their lists, of patterns by the log.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, MutexGuard, atomic::Ordering};
 
 use pushpull_core::{Bounds, Event, Topics as Wanted};
@@ -9,7 +12,8 @@ use crate::{
     hub::Hub,
     interest::Interest,
     log::Kept,
-    ring::{Ring, Search, is_wanted},
+    losses::Search,
+    ring::{Ring, is_wanted},
     topics::TopicSlot,
 };
 
@@ -24,6 +28,8 @@ const PORTION: usize = 1024;
 pub(crate) struct Found {
     /// Events asked for up to this seq are gone, and it lies beyond the place.
     pub(crate) lost_to: Option<u64>,
+    /// Losses up to this number were looked at.
+    pub(crate) looked_to: u64,
     /// In rising order.
     pub(crate) events: Vec<Survivor>,
     /// Everything asked for up to this place is in `events`, or before the place asked.
@@ -44,6 +50,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) conflate: bool,
     /// Losses up to here are of no interest.
     pub(crate) told_to: u64,
+    /// Losses up to this number were looked at, when the place and what was told were no further than now.
+    pub(crate) looked_to: u64,
     /// Losses before this are of no interest.
     pub(crate) since: Option<Since>,
     /// Events after this place, if any, may have been left out by conflation for others that still wait.
@@ -75,7 +83,7 @@ impl Hub {
     /// Now, for who does not ask for what is gone.
     pub(crate) fn since_now(&self, interest: &Interest) -> Since {
         let ring = self.ring();
-        Since { losses_noted: ring.losses_noted, forgotten_to: interest.forgotten_to() }
+        Since { losses_noted: ring.losses.noted(), forgotten_to: interest.forgotten_to() }
     }
 
     /// Reads what `wish` asks for, within its bounds.
@@ -100,7 +108,7 @@ impl Hub {
 
     fn read_lists(&self, wish: &Wish<'_>, most: usize) -> Scanned {
         let head = self.head();
-        let mut scanned = Scanned { lost_to: None, events: Vec::new(), place: head, more: false };
+        let mut scanned = Scanned::up_to(head);
         for reader in &wish.interest.readers {
             let state = reader.slot.lock();
             if wish.counts(&reader.slot) {
@@ -116,9 +124,11 @@ impl Hub {
     }
 
     fn read_log(&self, wish: &Wish<'_>, most: usize) -> Scanned {
-        let (ring, lost_to) = self.ring_and_loss(wish);
-        let mut scanned = Scanned { lost_to: None, events: Vec::new(), place: self.head(), more: false };
-        scanned.note_loss(lost_to, wish.place);
+        let (ring, search) = self.ring_and_loss(wish);
+        let mut scanned = Scanned { looked_to: search.looked_to, ..Scanned::up_to(self.head()) };
+        if search.lost_to > wish.told_to {
+            scanned.note_loss(search.lost_to, wish.place);
+        }
         scanned.note_loss(wish.forgotten_to(), wish.place);
         for reader in wish.interest.readers.iter().filter(|reader| wish.counts(&reader.slot)) {
             scanned.note_loss(reader.slot.lock().lost_to, wish.place);
@@ -153,43 +163,53 @@ fn is_wanted_as(judged: &mut Option<(Arc<TopicSlot>, bool)>, kept: &Kept, wanted
 }
 
 impl Hub {
-    /// The ring, and up to where a topic that is wanted lost events as of the moment it was locked.
+    /// The ring, and what topics that are wanted lost as of the moment it was locked.
     ///
-    /// A search through many topics lets the ring go in between, so that publishing does not wait for it: what
-    /// is lost meanwhile stands above all that was looked at, and is looked at in the end.
-    fn ring_and_loss(&self, wish: &Wish<'_>) -> (MutexGuard<'_, Ring>, u64) {
-        let from = wish.place.max(wish.told_to);
+    /// A search through many topics lets the ring go in between, so that publishing does not wait for it. What is lost
+    /// meanwhile is listed behind all that was looked at, and is looked at in the end.
+    fn ring_and_loss(&self, wish: &Wish<'_>) -> (MutexGuard<'_, Ring>, Search) {
+        let looked_to = wish.since.map_or(0, |since| since.losses_noted).max(wish.looked_to);
+        let mut search = Search { looked_to, lost_to: wish.place.max(wish.told_to) };
         let is_wanted = |slot: &TopicSlot| wish.counts(slot) && is_wanted(wish.wanted, slot);
-        let mut ring = self.ring();
-        let top = ring.newest_loss();
-        let mut newest = top;
         let portion = (PORTION / wish.wanted.iter().len()).max(16);
-        let lost_to = loop {
-            match ring.search_losses(from, newest, portion, is_wanted) {
-                Search::Nothing => break 0,
-                Search::Lost(seq) => break seq,
-                Search::Until(seq) => newest = seq,
+        let mut ring = self.ring();
+        // Who publishes faster than a search looks must not keep it from ending.
+        let most = 2 * ring.losses.left_to(&search);
+        for _ in 0..most / portion {
+            if ring.losses.left_to(&search) <= portion {
+                break;
             }
+            ring.losses.look(&mut search, portion, is_wanted);
             drop(ring);
-            std::thread::yield_now();
+            let_others_run();
             ring = self.ring();
-        };
-        match ring.search_losses(from.max(top), u64::MAX, usize::MAX, is_wanted) {
-            Search::Lost(seq) => (ring, seq),
-            _ => (ring, lost_to),
         }
+        ring.losses.look(&mut search, usize::MAX, is_wanted);
+        (ring, search)
     }
+}
+
+fn let_others_run() {
+    #[cfg(test)]
+    tests::meanwhile();
+    std::thread::yield_now();
 }
 
 /// What was looked at, before conflation and the bound of bytes.
 struct Scanned {
     lost_to: Option<u64>,
+    looked_to: u64,
     events: Vec<Event>,
     place: u64,
     more: bool,
 }
 
 impl Scanned {
+    /// Nothing up to `place`.
+    fn up_to(place: u64) -> Self {
+        Self { lost_to: None, looked_to: 0, events: Vec::new(), place, more: false }
+    }
+
     fn note_loss(&mut self, lost_to: u64, place: u64) {
         if lost_to > place {
             self.lost_to = self.lost_to.max(Some(lost_to));
@@ -207,7 +227,7 @@ impl Scanned {
 }
 
 fn cut(wish: &Wish<'_>, scanned: Scanned) -> Found {
-    let Scanned { lost_to, events, mut place, mut more } = scanned;
+    let Scanned { lost_to, looked_to, events, mut place, mut more } = scanned;
     let mut events = if wish.conflate {
         conflate::by_key(events, |prev| {
             wish.thin_after.is_some_and(|after| after < prev && prev <= wish.place)
@@ -222,7 +242,7 @@ fn cut(wish: &Wish<'_>, scanned: Scanned) -> Found {
         place = events.last().map_or(wish.place, |survivor| survivor.event.cursor().seq());
         more = true;
     }
-    Found { lost_to, events, place, more, cut }
+    Found { lost_to, looked_to, events, place, more, cut }
 }
 
 /// How many of `events` the bounds allow: one is allowed whatever its size.

@@ -106,6 +106,8 @@ impl<'a> Collecting<'a> {
 
     /// Collects all topics. Returns the place that they are as of.
     fn collect(&mut self) -> Result<u64, Problem> {
+        // Behind the number, the place: what is lost of what follows it has a higher one.
+        let mut noted = self.hub.ring().losses.noted();
         let mut place = self.hub.head();
         self.take_all()?;
         for pass in 1..=CATCHING_UP {
@@ -113,8 +115,8 @@ impl<'a> Collecting<'a> {
                 break;
             }
             let ring = self.hub.ring();
-            let changed = self.changed_since(&ring, place);
-            place = self.hub.head();
+            let changed = self.changed_since(&ring, place, noted);
+            (place, noted) = (self.hub.head(), ring.losses.noted());
             let _held = (pass == CATCHING_UP).then_some(ring);
             self.catch_up(changed)?;
         }
@@ -151,8 +153,8 @@ impl<'a> Collecting<'a> {
 
     /// The topics that may have changed behind `place`; `None` if some of them were forgotten since, which the ring
     /// does not tell.
-    fn changed_since(&self, ring: &Ring, place: u64) -> Option<Vec<Arc<TopicSlot>>> {
-        (self.hub.topics.forgotten_to() <= place).then(|| ring.changed_since(place))
+    fn changed_since(&self, ring: &Ring, place: u64, noted: u64) -> Option<Vec<Arc<TopicSlot>>> {
+        (self.hub.topics.forgotten_to() <= place).then(|| ring.changed_since(place, noted))
     }
 
     /// Collects again what changed.

@@ -20,7 +20,7 @@ pub(crate) struct TopicSlot {
     pub(crate) watchers: Watchers,
     /// Nothing of the topic lies beyond this seq, neither an event nor a loss: readable without the lock.
     pub(crate) newest_seq: AtomicU64,
-    /// When, by the ring's count of losses, it last lost an event or what was known of it.
+    /// When, by the number of the loss, it last lost an event or what was known of it.
     pub(crate) lost_at: AtomicU64,
     readers: AtomicUsize,
     state: Mutex<TopicState>,
@@ -34,6 +34,8 @@ pub(crate) struct TopicState {
     pub(crate) last_seq: u64,
     /// Events at or before this seq are gone.
     pub(crate) lost_to: u64,
+    /// The number by which the ring lists what it lost; 0: it does not.
+    pub(crate) noted_as: u64,
     /// Of what came at or before this seq nothing is known: the record was dropped. As long as the slot stays
     /// on the map no event of the topic goes unseen, so it rises only with the topic's own record.
     pub(crate) forgotten_to: u64,

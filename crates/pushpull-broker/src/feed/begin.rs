@@ -29,6 +29,7 @@ impl BrokerFeed {
             stage: Stage::Beginning(None),
             place: hub.head(),
             told_to: 0,
+            looked_to: 0,
             since: None,
             was_live: false,
             is_fresh: true,
@@ -93,7 +94,7 @@ impl BrokerFeed {
             return;
         }
         let turn = self.hub.turn(self.generation, self.place);
-        self.generation = turn.generation;
+        (self.generation, self.looked_to) = (turn.generation, 0);
         self.told_to = self.told_to.min(turn.place);
         self.thin_after = self.thin_after.map(|after| after.min(turn.place));
         if let Some(reason) = turn.reason {
