@@ -48,6 +48,9 @@ pub(crate) struct Fanout {
     /// How long is published.
     #[arg(long, default_value_t = 8)]
     pub(crate) seconds: u64,
+    /// How many messages are published at most, in that time.
+    #[arg(long)]
+    pub(crate) messages: Option<u64>,
     /// Bytes of a payload, at least 40 [default: 128; of JSON 1024, at least 200].
     #[arg(long)]
     pub(crate) payload: Option<usize>,
@@ -175,11 +178,11 @@ impl Fanout {
         origin: Instant,
     ) -> thread::JoinHandle<io::Result<u64>> {
         let (progress, shape) = (progress.clone(), self.shape());
-        let (rate, ahead) = (self.rate, self.ahead);
+        let (rate, ahead, most) = (self.rate, self.ahead, self.messages.unwrap_or(u64::MAX));
         let end = origin + Duration::from_secs(self.seconds);
         thread::spawn(move || {
             let mut number = 0;
-            while Instant::now() < end {
+            while number < most && Instant::now() < end {
                 if ahead.is_some_and(|most| number >= progress.load(Ordering::Acquire) + most) {
                     thread::park_timeout(Duration::from_millis(20));
                     continue;

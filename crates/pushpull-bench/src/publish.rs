@@ -47,7 +47,8 @@ impl Publish {
         let status = if dialect == Dialect::Nchan { 202 } else { 201 };
         let time = Duration::from_secs(self.seconds);
         let requests = Requests { request, status, connections: self.connections, time };
-        let mut seqs = vec![before; self.connections];
+        let first = if dialect == Dialect::Pushpull { before } else { 0 };
+        let mut seqs = vec![first; self.connections];
         let answers = requests.run(server, &mut |number, body| rises(dialect, body, &mut seqs[number]))?;
         let done = match dialect {
             Dialect::Plain => answers.number(),
@@ -93,7 +94,8 @@ fn rises(dialect: Dialect, body: &[u8], last: &mut u64) -> bool {
         Dialect::Nchan => nchan::acknowledged(body),
         Dialect::Pushpull => last_member(body, b"{\"cursor\":\"", b'"').and_then(seq),
     };
-    let rises = told.is_some_and(|seq| seq > *last);
+    // Nchan tells the second only.
+    let rises = told.is_some_and(|place| place > *last || dialect == Dialect::Nchan && place == *last);
     *last = told.unwrap_or(*last);
     rises
 }
@@ -116,7 +118,8 @@ mod tests {
         assert_eq!(judged(Dialect::Plain, b"", 7), (true, 7));
         assert!(!judged(Dialect::Plain, b"what", 7).0);
         let nchan = b"active subscribers: 0\nlast message id: 3:1";
-        assert_eq!(judged(Dialect::Nchan, nchan, 7), (true, (3 << 32) + 1));
-        assert!(!judged(Dialect::Nchan, nchan, (3 << 32) + 1).0);
+        assert_eq!(judged(Dialect::Nchan, nchan, 2), (true, 3));
+        assert!(judged(Dialect::Nchan, nchan, 3).0 && !judged(Dialect::Nchan, nchan, 4).0);
+        assert!(!judged(Dialect::Nchan, b"", 0).0);
     }
 }

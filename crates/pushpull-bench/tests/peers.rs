@@ -1,0 +1,110 @@
+//! Every peer answers the load generator: all events come, in order, each as it was sent, and its cost is told.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::{path::Path, process::Command};
+
+use serde_json::Value;
+
+/// A run of `peer` with so few events that it takes no time. It fails if anything was missing, repeated or garbled.
+fn figures(peer: &str, arguments: &str) -> Value {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_pushpull-bench"));
+    bench.args(["--json", "--runs", "1", "--quiet", "99", "--server", peer]);
+    let output = bench.args(arguments.split(' ')).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{peer} {arguments}: {said}");
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    told["median"].clone()
+}
+
+fn tells(peer: &str, transport: &str) {
+    let arguments =
+        format!("fanout --transport {transport} --subscribers 7 --seconds 60 --messages 40 --ahead 4");
+    let told = figures(peer, &arguments);
+    for name in ["deliveries/s", "server CPU s/M deliveries", "p50 us"] {
+        assert!(told[name].as_f64().unwrap() > 0.0, "{name} of {peer} in {told}");
+    }
+}
+
+fn rests(peer: &str, transport: &str) {
+    let told = figures(peer, &format!("idle --transport {transport} --connections 50 --topics 5"));
+    assert!(told["bytes a connection"].as_f64().unwrap() > 100.0, "{peer} in {told}");
+}
+
+/// Whether nginx and the module are there; it is told where they are not.
+fn has_nchan() -> bool {
+    let parts = ["/usr/sbin/nginx", "/usr/lib/nginx/modules/ngx_nchan_module.so"];
+    let is_there = parts.iter().all(|part| Path::new(part).exists());
+    if !is_there {
+        eprintln!("skipped: nginx with Nchan is not installed (libnginx-mod-nchan)");
+    }
+    is_there
+}
+
+#[test]
+fn baselines_tell_all_in_order() {
+    assert!(Path::new(env!("CARGO_BIN_EXE_pushpull-baseline")).exists());
+    for (peer, transport) in
+        [("axum-ws", "ws"), ("fastwebsockets", "ws"), ("axum-sse", "sse"), ("tonic", "grpc")]
+    {
+        tells(peer, transport);
+    }
+}
+
+#[test]
+fn the_memory_of_a_baseline_is_told() {
+    rests("fastwebsockets", "ws");
+}
+
+#[test]
+fn baselines_acknowledge() {
+    for peer in ["axum-ws", "fastwebsockets", "axum-sse", "tonic"] {
+        let told = figures(peer, "publish --connections 2 --seconds 0");
+        assert_eq!(told["acknowledgements"], 2.0, "{peer}");
+    }
+}
+
+#[test]
+fn nchan_tells_all_in_order() {
+    if has_nchan() {
+        for transport in ["ws", "sse", "longpoll"] {
+            tells("nchan", transport);
+        }
+    }
+}
+
+#[test]
+fn the_memory_of_nginx_and_its_worker_is_told() {
+    if has_nchan() {
+        rests("nchan", "ws");
+    }
+}
+
+#[test]
+fn nchan_keeps_acknowledges_and_is_polled() {
+    if has_nchan() {
+        for transport in ["ws", "sse", "longpoll", "http-poll"] {
+            let told = figures("nchan", &format!("catchup --transport {transport} --messages 50"));
+            assert!(told["messages/s"].as_f64().unwrap() > 0.0, "{transport}");
+        }
+        assert_eq!(figures("nchan", "publish --connections 2 --seconds 0")["acknowledgements"], 2.0);
+        assert_eq!(figures("nchan", "poll --connections 2 --seconds 0")["answers 304"], 2.0);
+        assert_eq!(figures("nchan", "poll --connections 2 --behind 1 --seconds 0")["answers 200"], 2.0);
+    }
+}
+
+#[test]
+fn peers_run_in_turns_and_ratios_are_told() {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_pushpull-bench"));
+    // A baseline stands for the server, so that no other program is needed.
+    bench.args(["--json", "--runs", "2", "--quiet", "99", "--server", "axum-ws"]);
+    bench.args(["--compare", "fastwebsockets,tonic", "fanout", "--transport", "ws"]);
+    let output = bench.args(["--subscribers", "3", "--messages", "20", "--seconds", "60"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("tonic is left out"), "{said}");
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let names: Vec<_> = told["contestants"].as_array().unwrap().iter().map(|one| &one["name"]).collect();
+    assert_eq!(names, ["pushpull", "fastwebsockets"]);
+    assert!(told["ratios"]["fastwebsockets"]["deliveries/s"].as_f64().unwrap() > 0.0, "{told}");
+    assert_eq!(told["contestants"][1]["runs"].as_array().unwrap().len(), 2);
+}
