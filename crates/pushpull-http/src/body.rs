@@ -1,6 +1,7 @@
 //! The one nameable response body.
 
 use std::{
+    any::Any,
     error::Error,
     fmt,
     pin::Pin,
@@ -68,12 +69,26 @@ impl Body {
         Self(if bytes.is_empty() { Inner::Empty } else { Inner::Full(bytes) })
     }
 
-    /// A body that streams what `body` does.
+    /// A body that streams what `body` does; one of this type is taken as it is.
     pub fn new<B>(body: B) -> Self
     where
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        Self(Inner::Stream(Box::pin(body)))
+        let mut body = Some(body);
+        if let Some(same) = (&mut body as &mut dyn Any).downcast_mut::<Option<Self>>() {
+            return same.take().unwrap_or_default();
+        }
+        body.map_or_else(Self::empty, |body| Self(Inner::Stream(Box::pin(body))))
+    }
+
+    /// Its bytes, if all of them are there; else the body again.
+    #[cfg(feature = "server")]
+    pub(crate) fn into_whole(self) -> Result<Bytes, Self> {
+        match self.0 {
+            Inner::Empty => Ok(Bytes::new()),
+            Inner::Full(bytes) => Ok(bytes),
+            stream @ Inner::Stream(_) => Err(Self(stream)),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use tokio_util::{
-    sync::CancellationToken,
+    sync::{CancellationToken, WaitForCancellationFuture},
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
@@ -45,6 +45,11 @@ impl Drain {
     /// Cancel safe.
     pub async fn cancelled(&self) {
         self.0.begun.cancelled().await;
+    }
+
+    /// The same as [`Drain::cancelled`], by a type with a name.
+    pub(crate) fn wait_begun(&self) -> WaitForCancellationFuture<'_> {
+        self.0.begun.cancelled()
     }
 
     /// Begins, and tells connections that have not ended to drop what they hold: the deadline has passed.

@@ -22,6 +22,8 @@ mod gate;
 #[cfg(feature = "jwt")]
 mod jwt;
 #[cfg(feature = "server")]
+mod lane;
+#[cfg(feature = "server")]
 mod listener;
 #[cfg(feature = "server")]
 mod metrics;
@@ -31,6 +33,8 @@ mod origin;
 mod poll;
 #[cfg(feature = "server")]
 mod status;
+#[cfg(feature = "server")]
+mod sweep;
 #[cfg(all(feature = "tls", feature = "server"))]
 mod tls;
 #[cfg(feature = "server")]
@@ -58,6 +62,7 @@ pub use {
     origin::Origins,
     poll::{MAX_PAGE, PollRequest},
     status::StatusService,
+    sweep::{Membership, Round, Swept, Taken},
     topics::TopicService,
 };
 

@@ -18,7 +18,6 @@ use std::{
 };
 
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_service::Service;
@@ -30,8 +29,10 @@ use crate::{Body, Drain};
 /// How long `accept` rests after a failure such as too many open files.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
+pub(crate) use connection::Checked;
+
 /// A request as a [`Listener`] hands it to its service. Its extensions bear the [`Peer`](crate::Peer).
-pub type Incomings = Request<Incoming>;
+pub type Incomings = Request<Body>;
 
 /// Limits of a [`Listener`].
 #[derive(Clone, Debug)]
@@ -51,6 +52,9 @@ pub struct ListenerConfig {
     pub streams: u32,
     /// How long written bytes may stay unacknowledged before the peer counts as dead. Default: 30 s.
     pub user_timeout: Duration,
+    /// Whether plain HTTP/1.1 requests are taken and answered without hyper, for less memory a connection and less time a
+    /// request. The answers are the same. Default: `true`; never under TLS, nor where the system is no Unix.
+    pub lane: bool,
 }
 
 impl Default for ListenerConfig {
@@ -62,6 +66,7 @@ impl Default for ListenerConfig {
             head_bytes: 16 * 1024,
             streams: 200,
             user_timeout: Duration::from_secs(30),
+            lane: true,
         }
     }
 }
@@ -80,6 +85,13 @@ impl ListenerConfig {
         (self.first_byte, self.head) = (first_byte, head);
         self
     }
+
+    /// Sets whether plain requests are answered without hyper.
+    #[must_use]
+    pub fn with_lane(mut self, lane: bool) -> Self {
+        self.lane = lane;
+        self
+    }
 }
 
 /// A bound port.
@@ -92,10 +104,10 @@ pub struct Listener {
 }
 
 /// What a listener's connections share.
-struct Shared<S> {
-    service: S,
-    config: ListenerConfig,
-    drain: Drain,
+pub(crate) struct Shared<S> {
+    pub(crate) service: S,
+    pub(crate) config: ListenerConfig,
+    pub(crate) drain: Drain,
     kill: CancellationToken,
     open: AtomicUsize,
     #[cfg(feature = "tls")]

@@ -11,8 +11,9 @@ use std::{
 };
 
 use futures_util::future::{Either, Ready};
-use http::Response;
+use http::{Request, Response};
 use hyper::{
+    body::{Body as _, Incoming},
     rt::{Read, Write},
     server::conn::{http1, http2},
 };
@@ -21,7 +22,11 @@ use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 use tower_service::Service;
 
 use super::{Incomings, Shared, host, target};
-use crate::{Body, Drain, Peer, problem::problem_response};
+use crate::{
+    Body, Drain, Peer,
+    lane::{self, Onward},
+    problem::problem_response,
+};
 
 /// What HTTP/2 with prior knowledge begins with (RFC 9113, 3.4).
 const PREFACE: &[u8; 4] = b"PRI ";
@@ -41,12 +46,6 @@ enum Spoken {
     Http2,
 }
 
-impl Spoken {
-    fn new(is_http2: bool) -> Self {
-        if is_http2 { Self::Http2 } else { Self::Http1 }
-    }
-}
-
 pub(super) async fn serve<S>(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared<S>>)
 where
     S: Service<Incomings, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
@@ -57,28 +56,48 @@ where
         let accepted = timeout(shared.config.first_byte, tls.acceptor().accept(stream)).await;
         if let Ok(Ok(stream)) = accepted {
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            talk(TokioIo::new(stream), Spoken::new(is_http2), peer, shared).await;
+            let spoken = if is_http2 { Spoken::Http2 } else { Spoken::Http1 };
+            // Boxed: only connections that need it are to pay for it.
+            Box::pin(talk(TokioIo::new(stream), spoken, peer, shared)).await;
         }
         return;
     }
+    let onward = match cfg!(unix) && shared.config.lane {
+        true => lane::run(stream, peer, shared).await,
+        // Boxed: it is rare, and must not make every connection's future larger.
+        false => Box::pin(sniffed(stream, shared)).await,
+    };
+    // Boxed: only connections that need it are to pay for it.
+    match onward {
+        Some((stream, Onward::Http1)) => {
+            Box::pin(talk(TokioIo::new(stream), Spoken::Http1, peer, shared)).await
+        }
+        Some((stream, Onward::Http2)) => {
+            Box::pin(talk(TokioIo::new(stream), Spoken::Http2, peer, shared)).await
+        }
+        Some((stream, Onward::Bare(seen))) => Box::pin(talk_mended(stream, seen, peer, shared)).await,
+        None => {}
+    }
+}
+
+/// What is to be spoken on a connection, of which nothing is taken yet; `None` if it has ended.
+async fn sniffed<S>(stream: TcpStream, shared: &Shared<S>) -> Option<(TcpStream, Onward)> {
     let sniffed = tokio::select! {
         sniffed = timeout(shared.config.first_byte, sniff(&stream)) => sniffed,
-        () = shared.drain.cancelled() => return,
+        () = shared.drain.cancelled() => return None,
     };
-    let Ok(Ok(is_http2)) = sniffed else { return };
-    if !is_http2 && !target::is_whole(&stream) {
-        // Boxed: it is rare, and must not make every connection's future larger. What is late is the parser's to judge.
-        let whole = Box::pin(timeout(shared.config.first_byte, target::whole(&stream)));
+    if sniffed.ok()?.ok()? {
+        return Some((stream, Onward::Http2));
+    }
+    if !target::is_whole(&stream) {
+        // What is late is the parser's to judge.
         tokio::select! {
-            _ = whole => {}
+            _ = timeout(shared.config.first_byte, target::whole(&stream)) => {}
             () = shared.drain.cancelled() => {}
         }
     }
-    match target::bare(&stream).filter(|_| !is_http2) {
-        // Boxed: it is rare, and must not make every connection's future larger.
-        Some(seen) => Box::pin(talk_mended(stream, seen, peer, shared)).await,
-        None => talk(TokioIo::new(stream), Spoken::new(is_http2), peer, shared).await,
-    }
+    let onward = target::bare(&stream).map_or(Onward::Http1, Onward::Bare);
+    Some((stream, onward))
 }
 
 /// Talks HTTP/1.1 after mending the target of the one request that it takes: a client that sends a bare pattern once
@@ -113,8 +132,10 @@ where
     S::Future: Send,
     I: Read + Write + Unpin + Send + 'static,
 {
-    let service = Checked { service: shared.service.clone(), peer };
-    let service = hyper::service::service_fn(move |request| service.clone().call(request));
+    let service = Checked::new(shared.service.clone(), peer);
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        service.clone().call(request.map(received))
+    });
     let config = &shared.config;
     let ended = if spoken == Spoken::Http2 {
         let mut http2 = http2::Builder::new(TokioExecutor::new());
@@ -148,6 +169,8 @@ where
 async fn until_drained<C: Future>(connection: C, end: impl FnOnce(Pin<&mut C>), drain: &Drain) -> C::Output {
     let mut connection = pin!(connection);
     tokio::select! {
+        // A request that is there already is begun first.
+        biased;
         output = &mut connection => return output,
         () = drain.cancelled() => end(connection.as_mut()),
     }
@@ -156,16 +179,24 @@ async fn until_drained<C: Future>(connection: C, end: impl FnOnce(Pin<&mut C>), 
 
 /// Checks what every request owes, and notes its peer.
 #[derive(Clone)]
-struct Checked<S> {
+pub(crate) struct Checked<S> {
     service: S,
     peer: SocketAddr,
+}
+
+fn received(body: Incoming) -> Body {
+    if body.is_end_stream() { Body::empty() } else { Body::new(body) }
 }
 
 impl<S> Checked<S>
 where
     S: Service<Incomings, Response = Response<Body>, Error = Infallible>,
 {
-    fn call(
+    pub(crate) fn new(service: S, peer: SocketAddr) -> Self {
+        Self { service, peer }
+    }
+
+    pub(crate) fn call(
         mut self,
         mut request: Incomings,
     ) -> Either<Ready<Result<Response<Body>, Infallible>>, S::Future> {

@@ -1,0 +1,115 @@
+//! What the lane does with a socket.
+
+use std::{
+    cell::RefCell,
+    io,
+    task::{Context, Poll, ready},
+};
+
+use futures_util::FutureExt;
+use socket2::SockRef;
+use tokio::{
+    io::{Interest, ReadBuf},
+    net::TcpStream,
+};
+
+use super::head::{self, Verdict};
+
+/// Most bytes of a request, its head and its body, that the lane looks at.
+pub(super) const ROOM: usize = 8 * 1024;
+/// Most bytes that are dropped at the end of a connection.
+const DROPPED: usize = 256 * 1024;
+
+thread_local! {
+    /// What all connections of a thread look into, each only as long as it is polled.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; ROOM].into());
+}
+
+/// Looks at what has come, and takes the request if that is plain. `None`: the client has ended.
+pub(super) fn poll_look(
+    stream: &TcpStream,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<Option<(Verdict, usize)>>> {
+    loop {
+        ready!(stream.poll_read_ready(cx))?;
+        let mut looked = Poll::Pending;
+        // Readiness is cleared by what is given back, unless more came in the meantime.
+        let _ = stream.try_io(Interest::READABLE, || {
+            looked = SCRATCH.with_borrow_mut(|scratch| look(stream, scratch, cx));
+            match &looked {
+                Poll::Ready(Ok(Some((verdict, seen)))) if is_done(verdict, *seen) => {
+                    Err(io::ErrorKind::WouldBlock.into())
+                }
+                _ => Ok(()),
+            }
+        });
+        if looked.is_ready() {
+            return looked;
+        }
+    }
+}
+
+fn look(
+    stream: &TcpStream,
+    scratch: &mut [u8],
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<Option<(Verdict, usize)>>> {
+    let mut seen = ReadBuf::new(scratch);
+    let count = ready!(stream.poll_peek(cx, &mut seen))?;
+    if count == 0 {
+        return Poll::Ready(Ok(None));
+    }
+    let verdict = head::judge(seen.filled(), ROOM);
+    if let Verdict::Plain(plain) = &verdict
+        && stream.try_read(&mut scratch[..plain.bytes])? != plain.bytes
+    {
+        return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+    }
+    Poll::Ready(Ok(Some((verdict, count))))
+}
+
+/// Whether there is nothing to do before more bytes come.
+fn is_done(verdict: &Verdict, seen: usize) -> bool {
+    match verdict {
+        Verdict::Plain(plain) => plain.bytes == seen && seen < ROOM,
+        Verdict::Partial | Verdict::BodyPartial => true,
+        Verdict::Other | Verdict::Bare | Verdict::Http2 => false,
+    }
+}
+
+/// Ready once the client is gone, or sends no more. `early` is set where bytes come, which stay in the socket: its
+/// readiness is cleared then, and it needs to be [armed again](rearm).
+pub(super) fn poll_gone(stream: &TcpStream, early: &mut bool, cx: &mut Context<'_>) -> Poll<()> {
+    loop {
+        if ready!(stream.poll_read_ready(cx)).is_err() || is_closed(stream) {
+            return Poll::Ready(());
+        }
+        *early = true;
+        let _ = stream.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+    }
+}
+
+fn is_closed(stream: &TcpStream) -> bool {
+    let ready = stream.ready(Interest::READABLE).now_or_never();
+    ready.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed()))
+}
+
+/// The same socket, whose readiness is asked for anew.
+pub(super) fn rearm(stream: TcpStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(stream.into_std()?)
+}
+
+/// Ends the connection after an answer. What has come meanwhile is dropped first: the system would else break the
+/// connection, and the answer with it (RFC 9112, 9.6).
+pub(super) fn close(stream: &TcpStream) {
+    let _ = SockRef::from(stream).shutdown(std::net::Shutdown::Write);
+    SCRATCH.with_borrow_mut(|scratch| {
+        let mut dropped = 0;
+        while dropped < DROPPED {
+            match stream.try_read(scratch) {
+                Ok(count @ 1..) => dropped += count,
+                _ => return,
+            }
+        }
+    });
+}
