@@ -12,9 +12,19 @@
 //! cargo run --release -p pushpull-bench -- publish
 //! ```
 //!
+//! With `--compare` peers run in turns with it, and ratios are told: Nchan, and servers as one writes them by hand
+//! (`pushpull-baseline`, of this crate):
+//!
+//! ```text
+//! apt-get install --no-install-recommends nginx-light libnginx-mod-nchan
+//! cargo run --release -p pushpull-bench -- fanout --transport ws --compare axum-ws,fastwebsockets,nchan
+//! cargo run --release -p pushpull-bench -- catchup --transport sse --compare all
+//! ```
+//!
 //! It fails if any event was missing, repeated, out of order or not as it was sent, any answer was another than was to be
 //! had, or a connection was closed.
 
+mod burst;
 mod catchup;
 mod compare;
 mod dialect;
@@ -22,7 +32,10 @@ mod fanout;
 mod http;
 mod idle;
 mod launch;
+mod many;
 mod meter;
+mod outcome;
+mod pipeline;
 mod poll;
 mod process;
 mod publish;
@@ -30,6 +43,7 @@ mod report;
 mod requests;
 mod shape;
 mod stamp;
+mod storm;
 mod subscriber;
 mod wire;
 
@@ -52,7 +66,7 @@ struct Cli {
     /// Seconds that are waited before a run for a machine that is as quiet as that.
     #[arg(long, global = true, default_value_t = 0)]
     patience: u64,
-    /// The server's program, or `host:port` of one that runs already (its cost is then not told).
+    /// The server's program, a peer by its name, or `host:port` of one that runs already (its cost is then not told).
     #[arg(long, global = true, default_value = "target/release/examples/hub")]
     server: String,
     /// Worker threads of the server, each on a core of its own while there are cores.
@@ -79,6 +93,12 @@ struct Cli {
 enum Work {
     /// One topic, many subscribers: deliveries a second and latency.
     Fanout(fanout::Fanout),
+    /// Many topics, one subscriber each, and several POSTs under way: deliveries a second and latency.
+    Many(many::Many),
+    /// One message to very many connections, one by one: what a delivery costs, and how long all take to have it.
+    Burst(burst::Burst),
+    /// All connections are cut, and come back from their places while events go on: how long until all have caught up.
+    Storm(storm::Storm),
     /// Many connections and no events: bytes of the server's memory a connection.
     Idle(idle::Idle),
     /// A history and one new subscriber: how long he takes to have all of it.
@@ -158,6 +178,9 @@ impl Work {
     fn asks(&self) -> Option<compare::Asks> {
         match self {
             Self::Fanout(work) => Some(compare::Asks::Live(work.transport)),
+            Self::Many(work) => Some(compare::Asks::Live(work.transport)),
+            Self::Burst(work) => Some(compare::Asks::Live(work.transport)),
+            Self::Storm(_) => None,
             Self::Idle(work) => Some(compare::Asks::Live(work.transport)),
             Self::Catchup(work) => Some(compare::Asks::History(work.transport)),
             Self::Poll(work) => Some(compare::Asks::Polls(work.behind.unwrap_or(0))),
@@ -168,6 +191,9 @@ impl Work {
     fn needs(&self) -> launch::Needs {
         match self {
             Self::Fanout(work) => work.needs(),
+            Self::Many(work) => work.needs(),
+            Self::Burst(work) => work.needs(),
+            Self::Storm(work) => work.needs(),
             Self::Idle(work) => work.needs(),
             Self::Catchup(work) => work.needs(),
             Self::Poll(_) | Self::Publish(_) => Vec::new(),
@@ -177,6 +203,9 @@ impl Work {
     fn run(&self, server: &process::Server) -> io::Result<Run> {
         match self {
             Self::Fanout(work) => work.run(server),
+            Self::Many(work) => work.run(server),
+            Self::Burst(work) => work.run(server),
+            Self::Storm(work) => work.run(server),
             Self::Idle(work) => work.run(server),
             Self::Catchup(work) => work.run(server),
             Self::Poll(work) => work.run(server),
@@ -187,6 +216,9 @@ impl Work {
     fn label(&self) -> String {
         match self {
             Self::Fanout(work) => work.label(),
+            Self::Many(work) => work.label(),
+            Self::Burst(work) => work.label(),
+            Self::Storm(work) => work.label(),
             Self::Idle(work) => work.label(),
             Self::Catchup(work) => work.label(),
             Self::Poll(work) => work.label(),

@@ -1,8 +1,8 @@
 //! Every peer answers the load generator: all events come, in order, each as it was sent, and its cost is told.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{path::Path, process::Command};
+use std::{env, path::Path, process::Command};
 
 use serde_json::Value;
 
@@ -31,11 +31,13 @@ fn rests(peer: &str, transport: &str) {
     assert!(told["bytes a connection"].as_f64().unwrap() > 100.0, "{peer} in {told}");
 }
 
-/// Whether nginx and the module are there; it is told where they are not.
+/// Whether nginx and the module are there. It is told where they are not, and a failure where they must be.
 fn has_nchan() -> bool {
     let parts = ["/usr/sbin/nginx", "/usr/lib/nginx/modules/ngx_nchan_module.so"];
     let is_there = parts.iter().all(|part| Path::new(part).exists());
     if !is_there {
+        let required = env::var("PUSHPULL_REQUIRE").unwrap_or_default();
+        assert!(!required.split(',').any(|name| name == "nchan"), "nginx with Nchan is not installed");
         eprintln!("skipped: nginx with Nchan is not installed (libnginx-mod-nchan)");
     }
     is_there
