@@ -5,14 +5,19 @@ mod call;
 mod guard;
 mod refusal;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use http::{HeaderValue, Method, Response, header::AUTHORIZATION, request::Parts};
-use pushpull_core::{Context, ErrorKind, Problem, Topics};
+use pushpull_core::{Context, ErrorKind, Problem, Standing, Topics};
 
 use crate::{
     Action, Authorizer, Body, Drain, Endpoint, Metrics, Origins, Query, Rejection, Token, Transport,
-    body::without_body, origin,
+    body::without_body,
+    origin,
+    sweep::{Membership, Sweeps, Swept},
 };
 
 pub use builder::{ConfigError, GateBuilder, Limits, Peer};
@@ -33,6 +38,7 @@ struct Shared {
     metrics: Metrics,
     drain: Drain,
     slots: guard::Slots,
+    sweeps: Sweeps,
 }
 
 /// A request that was let in.
@@ -88,6 +94,12 @@ impl Gate {
     /// Which origins may come.
     pub fn origins(&self) -> &Origins {
         &self.0.origins
+    }
+
+    /// Has `member` served by the sweep of those who stand with `standing`, on the runtime that it is called on: whenever
+    /// the source has more, until the membership is dropped. Look once more for news after it. `None` outside a runtime.
+    pub fn sweep(&self, standing: &Standing, member: Weak<dyn Swept>) -> Option<Membership> {
+        self.0.sweeps.join(standing, member)
     }
 
     /// Whether no further connection would be let in.

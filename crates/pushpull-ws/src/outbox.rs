@@ -114,6 +114,34 @@ impl Outbox {
         Poll::Ready(Ok(()))
     }
 
+    /// Writes whole frames, joined, of which only what the stream does not take at once waits here. Nothing else may
+    /// wait.
+    ///
+    /// # Errors
+    /// As the stream.
+    #[cfg(feature = "server")]
+    pub(crate) fn write_joined(
+        &mut self,
+        mut frames: Bytes,
+        io: &mut (impl AsyncWrite + Unpin),
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        debug_assert!(self.is_empty(), "what waits comes first");
+        match Pin::new(&mut *io).poll_write(cx, &frames)? {
+            Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(written) => {
+                self.is_unflushed = true;
+                if written < frames.len() {
+                    frames.advance(written);
+                    self.is_begun = true;
+                    self.push(frames);
+                }
+            }
+            Poll::Pending => self.push(frames),
+        }
+        self.poll_write(io, cx, &mut false)
+    }
+
     fn place_pong(&mut self) {
         if self.pong_at.is_none()
             && let Some(pong) = self.pong.take()

@@ -146,6 +146,15 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Pump<I> {
         self.outbox.poll_write(&mut self.io, cx, progress)
     }
 
+    /// Writes frames at once where nothing waits: see [`Outbox::write_joined`].
+    ///
+    /// # Errors
+    /// As the stream.
+    #[cfg(feature = "server")]
+    pub(crate) fn write_joined(&mut self, frames: Bytes, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.outbox.write_joined(frames, &mut self.io, cx)
+    }
+
     /// Says that nothing more is written.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ use crate::{
     close::Closing,
     codec::server::Shape,
     handshake::{self, Handshake},
-    session::{Opening, Session, Shared, Unit},
+    session::{Opening, Serving, Shared, Unit},
 };
 
 /// How long a connection may take to be handed over once the handshake is answered: 10 s.
@@ -184,10 +184,10 @@ fn run(upgraded: Upgraded, opening: Opening) {
         Ok((io, early)) => {
             let stream = io.into_inner();
             let _ = stream.set_nodelay(true);
-            tokio::spawn(Session::new(stream, &early, opening));
+            tokio::spawn(Serving::new(stream, &early, opening));
         }
         Err(upgraded) => {
-            tokio::spawn(Session::new(TokioIo::new(upgraded), b"", opening));
+            tokio::spawn(Serving::new(TokioIo::new(upgraded), b"", opening));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One connection, from its handshake to its last byte: one task.
+//! One connection, from its handshake to its last byte: a task of its own, helped by the sweep.
 
 mod clock;
 mod command;
@@ -7,19 +7,20 @@ mod deliver;
 mod framed;
 mod part;
 mod raw;
+mod serving;
 
 use std::{
     collections::VecDeque,
     fmt,
     future::Future,
     pin::{Pin, pin},
-    sync::Arc,
-    task::{Context, Poll},
+    sync::{Arc, Weak},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use pushpull_core::{Cursor, Subscription, Topics};
-use pushpull_http::ConnectionGuard;
+use pushpull_http::{ConnectionGuard, Membership};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::OwnedSemaphorePermit,
@@ -36,8 +37,10 @@ use crate::{
 };
 use clock::{Clock, Due};
 use command::Work;
+use serving::Connection;
 
 pub(crate) use command::Shared;
+pub(crate) use serving::Serving;
 
 /// Rounds of work before other tasks have their turn.
 const ROUNDS: usize = 16;
@@ -108,6 +111,11 @@ pub(crate) struct Session<I> {
     spent: usize,
     /// Whether the peer does not take its answers: then nothing of it is read.
     is_held: bool,
+    /// Its place in the sweep that serves it while it stands with others.
+    membership: Option<Membership>,
+    me: Weak<Connection<I>>,
+    /// Its task's.
+    waker: Option<Waker>,
     /// The peer's last word, which counts once all it said before is done.
     last: Option<Last>,
     _guard: Option<ConnectionGuard>,
@@ -134,9 +142,9 @@ enum Stage {
     Ended,
 }
 
-impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
     /// A connection over `io`, of which `early` was read already.
-    pub(crate) fn new(io: I, early: &[u8], opening: Opening) -> Self {
+    fn new(io: I, early: &[u8], opening: Opening, me: Weak<Connection<I>>) -> Self {
         let Opening { shape, shared, guard, permit, subscribed, refused } = opening;
         let gate = &shared.gate;
         let limit = match shape.mode {
@@ -170,6 +178,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
             work: None,
             spent: 0,
             is_held: false,
+            membership: None,
+            me,
+            waker: None,
             last: None,
             _guard: guard,
             _permit: permit,
@@ -262,7 +273,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
     fn part(&mut self, is_heard: bool) {
         self.stage = Stage::Parting { is_heard, is_shut: false };
         self.clock.part();
-        self.subscription = None;
+        (self.subscription, self.membership) = (None, None);
         (self.work, self.frames, self.next) = (None, None, None);
         self.ahead.clear();
     }
@@ -362,16 +373,6 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
 /// sockets: a runtime in which some task is always ready looks at them once in dozens of polls.
 fn yield_turn(cx: &mut Context<'_>) {
     let _ = pin!(tokio::task::yield_now()).poll(cx);
-}
-
-/// Serves it to its end. A future by itself: a task that is no larger than the connection.
-impl<I: AsyncRead + AsyncWrite + Unpin> Future for Session<I> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.spent = 0;
-        self.poll_rounds(cx)
-    }
 }
 
 impl<I> fmt::Debug for Session<I> {

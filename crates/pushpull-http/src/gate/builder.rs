@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{Gate, Shared, guard::Slots};
-use crate::{AllowAll, Authorizer, Drain, Metrics, Origins};
+use crate::{AllowAll, Authorizer, Drain, Metrics, Origins, sweep::Sweeps};
 
 /// No interval is longer than a year: what a clock can still add.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -178,6 +178,7 @@ impl GateBuilder {
             ping: self.ping,
             metrics: self.metrics,
             drain: Drain::new(self.spread),
+            sweeps: Sweeps::default(),
         }))
     }
 }

@@ -17,7 +17,10 @@ use crate::{
     handshake::Mode,
 };
 
-pub(crate) use {event::event_frame, frames::Frames};
+pub(crate) use {
+    event::{event_frame, frame_form, joined_frames},
+    frames::Frames,
+};
 
 /// How the frames of one connection look.
 #[derive(Clone, Copy, Debug)]

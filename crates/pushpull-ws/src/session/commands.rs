@@ -19,7 +19,7 @@ use crate::{
 const ANSWERS: usize = 512;
 const ANSWER_BYTES: usize = 64 * 1024;
 
-impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
     /// Takes up commands one after another, each when the one before is done, until the turn is over.
     pub(super) fn poll_commands(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use pushpull_core::{Batch, Bounds, ConsumeError, Cursor, Delivery, Link, Retry};
+use pushpull_core::{Batch, Bounds, ConsumeError, Cursor, Delivery, Link, Retry, silent_waker};
 use pushpull_http::Transport;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -25,15 +25,19 @@ thread_local! {
     static BATCH: Cell<Batch> = Cell::default();
 }
 
-impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
     /// Takes what is ready once all before it is written: who does not read owns no queue.
     pub(super) fn poll_deliveries(&mut self, cx: &mut Context<'_>) -> bool {
         if self.stage != Stage::Running || self.last.is_some() || !self.pump.outbox.is_empty() {
             return false;
         }
+        self.stand();
         let Some(subscription) = &mut self.subscription else { return false };
         let mut batch = BATCH.take();
         batch.clear();
+        // Whom the sweep serves, no signal wakes.
+        let mut silent = Context::from_waker(silent_waker());
+        let cx = if self.membership.is_some() { &mut silent } else { cx };
         let polled = subscription.poll_batch(cx, BOUNDS, &mut batch);
         let moved = polled.is_ready();
         if let Poll::Ready(polled) = polled {
@@ -44,7 +48,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
         moved
     }
 
-    fn write(&mut self, deliveries: &[Delivery], polled: Option<Result<(), ConsumeError>>) {
+    pub(super) fn write(&mut self, deliveries: &[Delivery], polled: Option<Result<(), ConsumeError>>) {
         let metrics = self.shared.gate.metrics().clone();
         let events = deliveries.iter().filter(|delivery| matches!(delivery, Delivery::Event(_))).count();
         metrics.delivered(Transport::Ws, events as u64);

@@ -20,7 +20,7 @@ impl Unit {
     }
 }
 
-impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
     pub(super) fn on_frame(&mut self, ClientFrame { id, asked }: ClientFrame) {
         match asked {
             Asked::Subscribe { wanted: Ok(wanted), option } => self.on_subscribe(id, *wanted, option),

@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{Session, Stage, TURN};
 use crate::decoder::Message;
 
-impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
     /// Waits for the peer's close frame, says that nothing more is written, and reads until the peer is gone too: a
     /// socket closed with unread bytes would be reset, and the last frames with it.
     pub(super) fn poll_parting(&mut self, cx: &mut Context<'_>) -> bool {

@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{Session, command::Done};
 use crate::{close::Closing, codec::server::weigh, decoder::Message};
 
-impl<I: AsyncRead + AsyncWrite + Unpin> Session<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
     pub(super) fn publish_raw(&mut self, message: Message) {
         let message = match message {
             Message::Text(text) => Published::new(text).with_content_type("text/plain; charset=utf-8"),

@@ -55,6 +55,21 @@ pub(crate) fn event_frame(event: &Event, shape: Shape) -> Bytes {
     }
 }
 
+/// What tells those whose frames look alike.
+pub(crate) fn frame_form(shape: Shape) -> &'static FormatKey {
+    let form = form(shape);
+    if shape.deflate { &form.deflated } else { &form.plain }
+}
+
+/// The frames of events, one behind the other.
+pub(crate) fn joined_frames(events: &[Event], shape: Shape) -> Bytes {
+    if let [one] = events {
+        return event_frame(one, shape);
+    }
+    let frames: Vec<Bytes> = events.iter().map(|event| event_frame(event, shape)).collect();
+    frames.concat().into()
+}
+
 fn form(shape: Shape) -> &'static Form {
     match (shape.mode, shape.format) {
         (Mode::Framed(Subprotocol::Proto), _) => &PROTO,

@@ -31,9 +31,9 @@ impl Wake for Wakes {
     }
 }
 
-/// A session that is polled by hand.
+/// A connection that is polled by hand.
 struct Turns {
-    session: Session<Deaf>,
+    serving: Serving<Deaf>,
     wakes: Arc<Wakes>,
 }
 
@@ -43,16 +43,16 @@ impl Turns {
         let said = Deaf(io::Cursor::new(said));
         let mut opening = opening(broker, &Gate::open(), Call::default(), mode);
         opening.shape.deflate = true;
-        let mut session = Session::new(said, b"", opening);
-        session.topics = (mode == Mode::Raw).then(|| Topics::new(["b".parse().unwrap()]).unwrap());
-        Self { session, wakes: Arc::default() }
+        let serving = Serving::new(said, b"", opening);
+        serving.session().topics = (mode == Mode::Raw).then(|| Topics::new(["b".parse().unwrap()]).unwrap());
+        Self { serving, wakes: Arc::default() }
     }
 
     /// One turn; whether it asks for another.
     async fn turn(&mut self) -> bool {
         let before = self.wakes.0.load(Ordering::Relaxed);
         let waker = Waker::from(self.wakes.clone());
-        assert!(Pin::new(&mut self.session).poll(&mut Context::from_waker(&waker)).is_pending());
+        assert!(Pin::new(&mut self.serving).poll(&mut Context::from_waker(&waker)).is_pending());
         assert_eq!(self.wakes.0.load(Ordering::Relaxed), before, "others come before it");
         tokio::task::yield_now().await;
         self.wakes.0.load(Ordering::Relaxed) > before
@@ -116,7 +116,11 @@ async fn one_turn_inflates_no_more_than_a_message_beyond_its_measure() {
         assert_eq!(broker.place().seq(), done);
         while broker.place().seq() == done {
             let asked_again = turns.turn().await;
-            assert!(turns.session.spent <= TURN + 3 * (1 << 20), "{}", turns.session.spent);
+            assert!(
+                turns.serving.session().spent <= TURN + 3 * (1 << 20),
+                "{}",
+                turns.serving.session().spent
+            );
             assert!(asked_again || broker.place().seq() == 8);
         }
     }
@@ -131,7 +135,7 @@ async fn pings_and_what_comes_behind_a_close_have_their_measure_too() {
     ] {
         let mut turns = Turns::after(&broker, JSON, said);
         if is_closed {
-            turns.session.close(&Closing::new(close::NORMAL, ""));
+            turns.serving.session().close(&Closing::new(close::NORMAL, ""));
         }
         let mut count = 1;
         while turns.turn().await {
@@ -196,12 +200,12 @@ async fn a_peer_that_takes_no_answers_costs_what_it_says_at_once_and_144_kib() {
         let (mut most, mut does_go_on) = (0, true);
         while does_go_on {
             does_go_on = turns.turn().await;
-            most = most.max(turns.session.held());
+            most = most.max(turns.serving.session().held());
         }
         // An answer of these has less than 1 KiB.
         let bound = 144 * 1024 + 1024 + message.len() + command;
         assert!(most <= bound, "{mode:?}, {} bytes: {most} held", message.len());
-        let unread = turns.session.pump.io().0.position();
+        let unread = turns.serving.session().pump.io().0.position();
         assert!(
             unread < 256 * 1024 + message.len() as u64,
             "{mode:?}, {} bytes: {unread} read",

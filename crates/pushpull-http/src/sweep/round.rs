@@ -1,0 +1,102 @@
+//! What is made once for many.
+
+use std::{fmt, task};
+
+use bytes::Bytes;
+use pushpull_core::{
+    Batch, Bounds, ConsumeError, Delivery, Event, FormatKey, Stride, Subscription, silent_waker,
+};
+
+/// Taken at once. A peer that stalls costs at most this much beside its place: the rest of what was being written.
+const BOUNDS: Bounds = Bounds::new(256, 64 * 1024);
+/// Strides kept for those who follow: of a chunk whose members stand at more places, the rest are asked one by one.
+const KEPT: usize = 4;
+
+/// The work of a sweep on one chunk of its connections: what one of them took is there for those that follow.
+#[derive(Default)]
+pub struct Round {
+    waves: Vec<Wave>,
+    batch: Batch,
+    is_more: bool,
+}
+
+struct Wave {
+    stride: Stride,
+    /// By the form's address.
+    joined: Vec<(usize, Bytes)>,
+}
+
+/// What a subscription took in a round.
+#[derive(Debug)]
+pub enum Taken<'a> {
+    /// Nothing is there.
+    Nothing,
+    /// So many events, as bytes that are shared with others.
+    Joined(Bytes, u64),
+    /// What is this subscription's alone, and what the poll said.
+    Own(&'a [Delivery], Option<Result<(), ConsumeError>>),
+}
+
+impl Round {
+    /// Takes what `subscription` has, up to 256 events or 64 KiB: joined by `join`, once for all that follow with the same
+    /// `form`, or as it is.
+    pub fn take(
+        &mut self,
+        subscription: &mut Subscription,
+        form: &'static FormatKey,
+        join: impl FnOnce(&[Event]) -> Bytes,
+    ) -> Taken<'_> {
+        if let Some(wave) = self.waves.iter_mut().rev().find(|wave| subscription.follow(&wave.stride)) {
+            return wave.taken(form, join);
+        }
+        let from = subscription.standing();
+        self.batch.clear();
+        let mut cx = task::Context::from_waker(silent_waker());
+        let task::Poll::Ready(polled) = subscription.poll_batch(&mut cx, BOUNDS, &mut self.batch) else {
+            return Taken::Nothing;
+        };
+        self.is_more |= self.batch.more;
+        let stands = subscription.standing().filter(|_| matches!(polled, Some(Ok(()))));
+        let stride = from.zip(stands).and_then(|(from, to)| Stride::new(from, &to, &self.batch.deliveries));
+        match stride {
+            Some(stride) => self.wave(stride).taken(form, join),
+            None => Taken::Own(&self.batch.deliveries, polled),
+        }
+    }
+
+    fn wave(&mut self, stride: Stride) -> &mut Wave {
+        if self.waves.len() == KEPT {
+            self.waves.remove(0);
+        }
+        self.waves.push_mut(Wave { stride, joined: Vec::new() })
+    }
+
+    /// Forgets what was made. Whether anybody has more to take.
+    pub(super) fn end(&mut self) -> bool {
+        self.waves.clear();
+        self.batch.clear();
+        std::mem::take(&mut self.is_more)
+    }
+}
+
+impl Wave {
+    fn taken(&mut self, form: &'static FormatKey, join: impl FnOnce(&[Event]) -> Bytes) -> Taken<'static> {
+        let events = self.stride.events();
+        let key = std::ptr::from_ref(form).addr();
+        let bytes = match self.joined.iter().find(|(known, _)| *known == key) {
+            Some((_, bytes)) => bytes.clone(),
+            None => {
+                let bytes = join(events);
+                self.joined.push((key, bytes.clone()));
+                bytes
+            }
+        };
+        Taken::Joined(bytes, events.len() as u64)
+    }
+}
+
+impl fmt::Debug for Round {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Round").field("waves", &self.waves.len()).finish_non_exhaustive()
+    }
+}
