@@ -214,7 +214,7 @@ impl Ring {
         self.log.after(0).for_each(|(_, kept)| kept.event.forget_encodings());
         self.losses.clear();
         let (branches, losses) = (std::mem::take(&mut self.branches), std::mem::take(&mut self.losses));
-        *self = Self { branches, losses, ..Self::default() };
+        *self = Self { branches, losses, published: self.published, ..Self::default() };
     }
 
     /// Takes `prev`, which came with an event, as evidence of what its topic lost.
@@ -273,7 +273,7 @@ impl TopicState {
             event.forget_encodings();
             self.bytes -= event.weight() as u64;
         }
-        let Some((seq, newest)) = self.list.back().cloned() else {
+        let Some((seq, _)) = self.list.back() else {
             // It is the newest event of none that is retained, so nothing is known for certain.
             *self = Self {
                 removed: self.removed,
@@ -283,8 +283,7 @@ impl TopicState {
             };
             return;
         };
-        self.last_seq = seq;
-        self.newest = Some(newest);
+        self.last_seq = *seq;
         self.keyed.rewind(common, self.list.iter().map(|(_, event)| event), self.lost_to, keys);
     }
 }

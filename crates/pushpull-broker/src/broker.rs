@@ -23,7 +23,14 @@ const NOT_BEGUN_RETRY: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Broker {
     hub: Arc<Hub>,
-    engine: Arc<dyn Engine>,
+    store: Store,
+}
+
+#[derive(Clone)]
+enum Store {
+    /// Publishing waits for nothing.
+    Memory(Arc<MemoryEngine>),
+    Engine(Arc<dyn Engine>),
 }
 
 /// What a broker holds now.
@@ -53,7 +60,7 @@ impl Broker {
         let engine = MemoryEngine::new(&retention);
         let hub = Arc::new(Hub::new(retention));
         engine.start(Tail::new(hub.clone()));
-        Self { hub, engine: Arc::new(engine) }
+        Self { hub, store: Store::Memory(Arc::new(engine)) }
     }
 
     /// A broker over `engine`.
@@ -63,7 +70,7 @@ impl Broker {
     pub async fn open(engine: impl Engine, retention: Retention) -> Result<Self, Problem> {
         let hub = Arc::new(Hub::new(retention));
         engine.open(Tail::new(hub.clone())).await?;
-        Ok(Self { hub, engine: Arc::new(engine) })
+        Ok(Self { hub, store: Store::Engine(Arc::new(engine)) })
     }
 
     /// The newest place.
@@ -78,7 +85,7 @@ impl Broker {
 
     /// The engine's name: `memory`, `disk`, ...
     pub fn engine_name(&self) -> &'static str {
-        self.engine.name()
+        self.engine().name()
     }
 
     /// Checks the engine by the path that delivers.
@@ -86,12 +93,19 @@ impl Broker {
     /// # Errors
     /// What is wrong with it.
     pub async fn probe(&self) -> Result<(), Problem> {
-        self.engine.probe().await
+        self.engine().probe().await
     }
 
     /// Ends every subscription with [`Link::Ended`](pushpull_core::Link::Ended) and refuses what comes from now on.
     pub fn close(&self) {
         self.hub.close();
+    }
+
+    fn engine(&self) -> &dyn Engine {
+        match &self.store {
+            Store::Memory(engine) => &**engine,
+            Store::Engine(engine) => &**engine,
+        }
     }
 
     fn check_open(&self) -> Result<(), Problem> {
@@ -116,7 +130,7 @@ impl Broker {
             let generation = self.hub.settled();
             let verdict = match request.start {
                 StartAt::After(cursor) if self.hub.judge(cursor) == CursorStanding::Unknown => {
-                    self.engine.judge(cursor).await?
+                    self.engine().judge(cursor).await?
                 }
                 _ => CursorStanding::Unknown,
             };
@@ -126,22 +140,51 @@ impl Broker {
         }
     }
 
-    fn checked(&self, messages: &[Message]) -> Result<Vec<Message>, Problem> {
-        if messages.is_empty() {
-            return Err(Problem::invalid("messages", "there is no message to publish"));
+    fn check_count(&self, count: usize) -> Result<(), Problem> {
+        match count {
+            0 => Err(Problem::invalid("messages", "there is no message to publish")),
+            1 => Ok(()),
+            _ if self.engine().capabilities().atomic_batch => Ok(()),
+            _ => {
+                let detail = "this engine cannot publish several messages at once";
+                Err(Problem::new(ErrorKind::Unsupported, detail))
+            }
         }
-        if messages.len() > 1 && !self.engine.capabilities().atomic_batch {
-            return Err(Problem::new(
-                ErrorKind::Unsupported,
-                "this engine cannot publish several messages at once",
-            ));
+    }
+
+    fn check_payload(&self, message: &Message) -> Result<(), Problem> {
+        let (size, most) = (message.payload().len(), self.hub.retention.payload);
+        match size <= most {
+            true => Ok(()),
+            false => {
+                let detail = format!("a payload has at most {most} bytes, not {size}");
+                Err(Problem::new(ErrorKind::TooLarge, detail))
+            }
         }
-        let largest = messages.iter().map(|message| message.payload().len()).max().unwrap_or(0);
-        if largest > self.hub.retention.payload {
-            let detail = format!("a payload has at most {} bytes, not {largest}", self.hub.retention.payload);
-            return Err(Problem::new(ErrorKind::TooLarge, detail));
+    }
+
+    /// Checks everything that can be refused before the engine is asked.
+    fn check(&self, topic: &Topic, messages: &[Message]) -> Result<(), Problem> {
+        self.check_open()?;
+        self.hub.check_topic(topic)?;
+        self.check_count(messages.len())?;
+        messages.iter().try_for_each(|message| self.check_payload(message))
+    }
+
+    async fn append(
+        &self,
+        cx: &Context,
+        topic: &Topic,
+        messages: &[Message],
+    ) -> Result<Appended, PublishError> {
+        match (&self.store, messages) {
+            (Store::Memory(engine), [message]) => engine.append_now(topic, [checked(message)?]),
+            (Store::Memory(engine), _) => engine.append_now(topic, all_checked(messages)?),
+            (Store::Engine(engine), _) => {
+                let append = Append::new(topic.clone(), all_checked(messages)?);
+                engine.append(append.with_deadline(cx.deadline)).await
+            }
         }
-        messages.iter().map(|message| message.clone().check().map_err(Problem::from)).collect()
     }
 
     /// The place alone: an event published since would come before the place it begins at is known.
@@ -162,6 +205,14 @@ impl Broker {
     }
 }
 
+fn checked(message: &Message) -> Result<Message, PublishError> {
+    message.clone().check().map_err(|refused| PublishError::not_applied(refused.into()))
+}
+
+fn all_checked(messages: &[Message]) -> Result<Vec<Message>, PublishError> {
+    messages.iter().map(checked).collect()
+}
+
 #[async_trait]
 impl Producer for Broker {
     async fn publish(
@@ -170,17 +221,13 @@ impl Producer for Broker {
         topic: &Topic,
         messages: &[Message],
     ) -> Result<Published, PublishError> {
-        self.check_open().map_err(PublishError::not_applied)?;
-        self.hub.check_topic(topic).map_err(PublishError::not_applied)?;
-        let messages = self.checked(messages).map_err(PublishError::not_applied)?;
-        let count = messages.len() as u64;
-        let append = Append::new(topic.clone(), messages).with_deadline(cx.deadline);
-        let Appended { first, last, epochs } = self.engine.append(append).await?;
+        self.check(topic, messages).map_err(PublishError::not_applied)?;
+        let Appended { first, last, epochs } = self.append(cx, topic, messages).await?;
         let (first, last) = match epochs {
             Some((epoch, last_epoch)) => (Cursor::new(epoch, first), Cursor::new(last_epoch, last)),
             None => (self.hub.cursor(first), self.hub.cursor(last)),
         };
-        Ok(Published::new(first, last, count))
+        Ok(Published::new(first, last, messages.len() as u64))
     }
 }
 
@@ -217,7 +264,7 @@ impl Pull for Broker {
 impl fmt::Debug for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Broker")
-            .field("engine", &self.engine)
+            .field("engine", &self.engine())
             .field("place", &self.place())
             .finish_non_exhaustive()
     }

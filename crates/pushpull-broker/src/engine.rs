@@ -210,13 +210,18 @@ impl Tail {
 
     /// Delivers `entries`, in order, all at once: no consumer sees some without the others.
     pub fn push(&self, entries: Vec<Entry>) {
-        self.announce(&self.take(entries));
+        self.announce(&self.0.ingest(entries));
     }
 
-    /// As [`Tail::push`], but wakes nobody before [`Tail::announce`], so that an engine can let go of what
-    /// orders its appends first.
-    pub(crate) fn take(&self, entries: Vec<Entry>) -> Ingested {
-        self.0.ingest(entries)
+    /// Delivers `messages` as the next entries, but wakes nobody before [`Tail::announce`], so that who keeps appends
+    /// apart can let go first. For an engine of which the tail is the store.
+    pub(crate) fn append(
+        &self,
+        topic: &Topic,
+        messages: impl IntoIterator<Item = Message>,
+        time_ms: u64,
+    ) -> (Appended, Ingested) {
+        self.0.append(topic, messages, time_ms)
     }
 
     pub(crate) fn announce(&self, ingested: &Ingested) {

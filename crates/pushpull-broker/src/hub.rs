@@ -1,6 +1,7 @@
 //! The hub: what a broker retains of the sequence, and how entries come to it.
 
 use std::{
+    iter::Peekable,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -9,14 +10,14 @@ use std::{
 };
 
 use pushpull_core::{
-    Cursor, CursorStanding, EncodingAccount, Epoch, Epochs, Event, EventParts, Prev, Topics as Wanted,
+    Cursor, CursorStanding, EncodingAccount, Epoch, Epochs, Event, EventParts, Message, Prev, Topic,
+    Topics as Wanted,
 };
 use tokio::time::Instant;
 
 use crate::{
-    Entry, Retention,
+    Appended, Entry, Retention,
     interest::{Interest, Patterns},
-    log::Kept,
     ring::Ring,
     topics::{TopicSlot, TopicState, Topics},
 };
@@ -38,7 +39,6 @@ pub(crate) struct Hub {
     has_begun: AtomicBool,
     /// What is delivered at all; unset: everything.
     pub(crate) scope: OnceLock<Wanted>,
-    published: AtomicU64,
     engine_up: AtomicBool,
     closed: AtomicBool,
     account: EncodingAccount,
@@ -48,7 +48,8 @@ pub(crate) struct Hub {
 /// What was taken, for [`Hub::announce`].
 #[derive(Debug, Default)]
 pub(crate) struct Ingested {
-    touched: Vec<Arc<TopicSlot>>,
+    first: Option<Arc<TopicSlot>>,
+    more: Vec<Arc<TopicSlot>>,
     forgotten: Vec<Arc<TopicSlot>>,
 }
 
@@ -63,7 +64,6 @@ impl Hub {
             generation: AtomicU64::new(0),
             has_begun: AtomicBool::new(false),
             scope: OnceLock::new(),
-            published: AtomicU64::new(0),
             engine_up: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             account: EncodingAccount::default(),
@@ -133,85 +133,107 @@ impl Hub {
 
     /// Takes `entries`, in order, and raises the head once. [`Hub::announce`] wakes who waits for them.
     #[must_use]
-    pub(crate) fn ingest(&self, entries: Vec<Entry>) -> Ingested {
-        let Some(last) = entries.last().map(|entry| entry.seq) else { return Ingested::default() };
-        let count = entries.len() as u64;
-        let mut touched: Vec<Arc<TopicSlot>> = Vec::with_capacity(1);
+    pub(crate) fn ingest(&self, entries: impl IntoIterator<Item = Entry>) -> Ingested {
+        self.ingest_to(&mut self.ring(), entries)
+    }
+
+    /// Takes `messages` as the next entries, and tells the cursors of the first and the last.
+    #[must_use]
+    pub(crate) fn append(
+        &self,
+        topic: &Topic,
+        messages: impl IntoIterator<Item = Message>,
+        time_ms: u64,
+    ) -> (Appended, Ingested) {
         let mut ring = self.ring();
-        for entry in entries {
-            let slot = match touched.last() {
-                Some(slot) if slot.topic == entry.topic => slot.clone(),
-                _ => self.topics.slot(&entry.topic),
-            };
-            let slot = self.append(&mut ring, slot, entry);
-            if !touched.last().is_some_and(|known| Arc::ptr_eq(known, &slot)) {
-                touched.push(slot);
+        let first = self.head() + 1;
+        let entry = |(seq, message)| Entry::new(seq, time_ms, topic.clone(), message);
+        let ingested = self.ingest_to(&mut ring, (first..).zip(messages).map(entry));
+        let appended = Appended::at(self.next_cursor(&ring, first), self.next_cursor(&ring, self.head()));
+        (appended, ingested)
+    }
+
+    fn ingest_to(&self, ring: &mut Ring, entries: impl IntoIterator<Item = Entry>) -> Ingested {
+        let mut entries = entries.into_iter().peekable();
+        let mut ingested = Ingested::default();
+        while let Some(entry) = entries.next() {
+            let slot = self.ingest_run(ring, entry, &mut entries);
+            match ingested.first {
+                None => ingested.first = Some(slot),
+                Some(_) => ingested.more.push(slot),
             }
         }
-        if self.retention.age.is_some() {
-            ring.log.date(last, Instant::now());
+        if let Some(last) = ring.fresh.back().copied().filter(|_| ingested.first.is_some()) {
+            if self.retention.age.is_some() {
+                ring.log.date(last, Instant::now());
+            }
+            self.head.store(last, Ordering::Release);
+            ingested.forgotten = self.retain(ring);
         }
-        self.head.store(last, Ordering::Release);
-        self.published.fetch_add(count, Ordering::Relaxed);
-        let forgotten = self.retain(&mut ring);
-        Ingested { touched, forgotten }
+        ingested
     }
 
     /// Wakes who waits for what was taken.
     pub(crate) fn announce(&self, ingested: &Ingested) {
-        for slot in &ingested.touched {
+        for slot in ingested.first.iter().chain(&ingested.more) {
             slot.signal.raise();
             self.patterns.raise(&slot.topic, &slot.watchers);
         }
         ingested.forgotten.iter().for_each(|slot| self.topics.remove_idle(slot));
     }
 
-    fn append(&self, ring: &mut Ring, mut slot: Arc<TopicSlot>, entry: Entry) -> Arc<TopicSlot> {
+    /// Takes `first`, and those of `more` that follow it on the same topic.
+    fn ingest_run(
+        &self,
+        ring: &mut Ring,
+        first: Entry,
+        more: &mut Peekable<impl Iterator<Item = Entry>>,
+    ) -> Arc<TopicSlot> {
+        let mut slot = match ring.log.newest_topic() {
+            Some(slot) if slot.topic == first.topic => slot.clone(),
+            _ => self.topics.slot(&first.topic),
+        };
         loop {
             let mut state = slot.lock();
             if !state.removed {
-                self.append_to(ring, &slot, &mut state, entry);
+                self.append_to(ring, &slot, &mut state, first);
+                while let Some(entry) = more.next_if(|entry| entry.topic == slot.topic) {
+                    self.append_to(ring, &slot, &mut state, entry);
+                }
                 drop(state);
                 return slot;
             }
             drop(state);
-            slot = self.topics.slot(&entry.topic);
+            slot = self.topics.slot(&first.topic);
         }
     }
 
     fn append_to(&self, ring: &mut Ring, slot: &Arc<TopicSlot>, state: &mut TopicState, entry: Entry) {
-        let seq = entry.seq;
         if let Some(prev) = entry.prev {
             ring.link(slot, state, prev);
         }
-        let event = self.event(state, entry);
-        if state.last_seq == 0 {
-            ring.records.insert(seq, slot.clone());
-        }
-        let weight = event.weight() as u64;
-        state.last_seq = seq;
-        slot.newest_seq.store(seq, Ordering::Release);
-        state.bytes += weight;
-        state.list.push_back((seq, event.clone()));
-        ring.bytes += weight;
-        ring.keep_apart(state, &event, self.retention.keys);
-        ring.fresh.push_back(seq);
-        ring.log.push(seq, Kept { event, slot: slot.clone() });
+        let event = self.event(ring, state, entry);
+        ring.append(slot, state, event, self.retention.keys);
         while state.list.len() > self.retention.messages || state.bytes > self.retention.topic_bytes {
             ring.evict_oldest_of(slot, state);
         }
     }
 
-    fn event(&self, state: &TopicState, entry: Entry) -> Event {
-        let found = || match state.last_seq {
-            0 if state.forgotten_to == 0 => Prev::First,
-            0 => Prev::Unknown,
-            seq => Prev::At(self.cursor(seq)),
+    fn event(&self, ring: &Ring, state: &TopicState, entry: Entry) -> Event {
+        let found = || match state.newest() {
+            Some(newest) => Prev::At(newest.cursor()),
+            None if state.forgotten_to == 0 => Prev::First,
+            None => Prev::Unknown,
         };
         let Entry { seq, time_ms, topic, message, prev } = entry;
-        let prev = prev.unwrap_or_else(found);
-        let parts = EventParts { topic, cursor: self.cursor(seq), prev, time_ms, message };
+        let (cursor, prev) = (self.next_cursor(ring, seq), prev.unwrap_or_else(found));
+        let parts = EventParts { topic, cursor, prev, time_ms, message };
         Event::keeping_encodings(parts, self.account.clone())
+    }
+
+    /// The cursor of a place that follows all others.
+    fn next_cursor(&self, ring: &Ring, seq: u64) -> Cursor {
+        ring.branches.newest(seq).unwrap_or_else(|| self.cursor(seq))
     }
 
     /// Holds the broker-wide bounds. Returns the topics that were forgotten.
@@ -279,7 +301,7 @@ impl Hub {
             retained_events: ring.log.len() as u64,
             retained_bytes: ring.bytes + self.account.bytes(),
             topics: ring.records.len() as u64,
-            published: self.published.load(Ordering::Relaxed),
+            published: ring.published,
             engine_up: self.is_engine_up(),
         }
     }

@@ -10,9 +10,9 @@ use std::{
 use pushpull_core::{ErrorKind, Message, Problem, Topic};
 use tokio::time::Instant;
 
-use crate::{Append, Appended};
+use crate::Appended;
 
-type Key = (Topic, Arc<str>);
+pub(crate) type Key = (Topic, Arc<str>);
 
 /// Remembers the answers of appends that carried an id.
 #[derive(Debug)]
@@ -27,8 +27,8 @@ pub(crate) struct Window {
 /// What the window says of an append.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It has no id, or is not known yet: [`Window::remember`] it under the given token.
-    New(Option<u64>),
+    /// It has no id, or is not known yet: [`Window::remember`] it under the given key and fingerprint.
+    New(Option<(Key, u64)>),
     /// It is a repeat.
     Repeat(Appended),
 }
@@ -38,11 +38,16 @@ impl Window {
         Self { span, capacity, hasher: RandomState::new(), answers: HashMap::new(), order: VecDeque::new() }
     }
 
-    /// Judges `append`. The id of its first message stands for all.
-    pub(crate) fn judge(&mut self, append: &Append, now: Instant) -> Result<Verdict, Problem> {
+    /// Judges an append of `messages`. The id of the first stands for all.
+    pub(crate) fn judge(
+        &mut self,
+        topic: &Topic,
+        messages: &[Message],
+        now: Instant,
+    ) -> Result<Verdict, Problem> {
         self.expire(now);
-        let Some(key) = key_of(append) else { return Ok(Verdict::New(None)) };
-        let fingerprint = self.fingerprint(&append.messages);
+        let Some(key) = key_of(topic, messages) else { return Ok(Verdict::New(None)) };
+        let fingerprint = self.fingerprint(messages);
         match self.answers.get(&key) {
             Some((known, appended)) if *known == fingerprint => Ok(Verdict::Repeat(*appended)),
             Some(_) => Err(Problem::new(
@@ -51,12 +56,11 @@ impl Window {
             )
             .with_parameter("idempotency")),
             None if self.answers.len() >= self.capacity => Err(self.full(now)),
-            None => Ok(Verdict::New(Some(fingerprint))),
+            None => Ok(Verdict::New(Some((key, fingerprint)))),
         }
     }
 
-    pub(crate) fn remember(&mut self, append: &Append, fingerprint: u64, appended: Appended, now: Instant) {
-        let Some(key) = key_of(append) else { return };
+    pub(crate) fn remember(&mut self, key: Key, fingerprint: u64, appended: Appended, now: Instant) {
         self.answers.insert(key.clone(), (fingerprint, appended));
         self.order.push_back((now, key));
     }
@@ -88,25 +92,28 @@ impl Window {
     }
 }
 
-fn key_of(append: &Append) -> Option<Key> {
-    let id = append.messages.first()?.idempotency()?;
-    Some((append.topic.clone(), id.into()))
+fn key_of(topic: &Topic, messages: &[Message]) -> Option<Key> {
+    let id = messages.first()?.idempotency()?;
+    Some((topic.clone(), id.into()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    type Append = (Topic, Vec<Message>);
+
     fn append(topic: &str, id: &str, payload: &'static str) -> Append {
-        Append::new(topic.parse().unwrap(), vec![Message::new(payload).with_idempotency(id)])
+        (topic.parse().unwrap(), vec![Message::new(payload).with_idempotency(id)])
     }
 
     fn publish(window: &mut Window, append: &Append, seq: u64, now: Instant) -> Result<u64, ErrorKind> {
-        match window.judge(append, now).map_err(|problem| problem.kind())? {
+        let (topic, messages) = append;
+        match window.judge(topic, messages, now).map_err(|problem| problem.kind())? {
             Verdict::Repeat(appended) => Ok(appended.last),
             Verdict::New(token) => {
-                if let Some(fingerprint) = token {
-                    window.remember(append, fingerprint, Appended::new(seq, seq), now);
+                if let Some((key, fingerprint)) = token {
+                    window.remember(key, fingerprint, Appended::new(seq, seq), now);
                 }
                 Ok(seq)
             }
@@ -134,10 +141,11 @@ mod tests {
         for (n, id) in ["1", "2"].into_iter().enumerate() {
             assert_eq!(publish(&mut window, &append("a", id, "x"), n as u64, start), Ok(n as u64));
         }
-        let refused = window.judge(&append("a", "3", "x"), start + Duration::from_secs(20)).unwrap_err();
+        let (topic, messages) = append("a", "3", "x");
+        let refused = window.judge(&topic, &messages, start + Duration::from_secs(20)).unwrap_err();
         assert_eq!(refused.retry(), pushpull_core::Retry::After(Duration::from_secs(100)));
         assert_eq!(publish(&mut window, &append("a", "1", "x"), 9, start), Ok(0));
-        let plain = Append::new("a".parse().unwrap(), vec![Message::new("x")]);
+        let plain = ("a".parse().unwrap(), vec![Message::new("x")]);
         assert_eq!(publish(&mut window, &plain, 9, start), Ok(9), "who brings no id is not refused");
     }
 }

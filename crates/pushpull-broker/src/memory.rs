@@ -6,11 +6,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use pushpull_core::{Epoch, ErrorKind, Problem, PublishError};
+use pushpull_core::{Epoch, ErrorKind, Message, Problem, PublishError, Topic};
 use tokio::time::Instant;
 
 use crate::{
-    Append, Appended, Capabilities, Engine, Entry, Retention, Tail,
+    Append, Appended, Capabilities, Engine, Retention, Tail,
     hub::Ingested,
     idempotency::{Verdict, Window},
 };
@@ -19,20 +19,15 @@ use crate::{
 #[derive(Debug)]
 pub struct MemoryEngine {
     tail: OnceLock<Tail>,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    last: u64,
-    window: Window,
+    /// Held by appends that bring an id, so that of two with the same one is the first.
+    window: Mutex<Window>,
 }
 
 impl MemoryEngine {
     /// An engine with the idempotency window that `retention` asks for.
     pub fn new(retention: &Retention) -> Self {
         let window = Window::new(retention.idempotency_window, retention.idempotency_ids);
-        Self { tail: OnceLock::new(), state: Mutex::new(State { last: 0, window }) }
+        Self { tail: OnceLock::new(), window: Mutex::new(window) }
     }
 
     pub(crate) fn start(&self, tail: Tail) {
@@ -42,28 +37,35 @@ impl MemoryEngine {
         let _ = self.tail.set(tail);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Appends under the lock that orders appends; whoever waits is woken behind it.
-    fn append(&mut self, tail: &Tail, append: Append) -> Result<(Appended, Ingested), Problem> {
-        let now = Instant::now();
-        let fingerprint = match self.window.judge(&append, now)? {
-            Verdict::Repeat(appended) => return Ok((appended, Ingested::default())),
-            Verdict::New(fingerprint) => fingerprint,
+    /// Appends `messages`, checked, all or none.
+    pub(crate) fn append_now<M>(&self, topic: &Topic, messages: M) -> Result<Appended, PublishError>
+    where
+        M: AsRef<[Message]> + IntoIterator<Item = Message>,
+    {
+        let closed = || Problem::new(ErrorKind::Unavailable, "the engine is not open");
+        let tail = self.tail.get().ok_or_else(|| PublishError::not_applied(closed()))?;
+        let (appended, ingested) = match messages.as_ref().first().and_then(Message::idempotency) {
+            None => tail.append(topic, messages, clock_ms()),
+            Some(_) => self.append_once(tail, topic, messages).map_err(PublishError::not_applied)?,
         };
-        let appended = Appended::new(self.last + 1, self.last + append.messages.len() as u64);
-        if let Some(fingerprint) = fingerprint {
-            self.window.remember(&append, fingerprint, appended, now);
+        tail.announce(&ingested);
+        Ok(appended)
+    }
+
+    fn append_once<M>(&self, tail: &Tail, topic: &Topic, messages: M) -> Result<(Appended, Ingested), Problem>
+    where
+        M: AsRef<[Message]> + IntoIterator<Item = Message>,
+    {
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let known = match window.judge(topic, messages.as_ref(), now)? {
+            Verdict::Repeat(appended) => return Ok((appended, Ingested::default())),
+            Verdict::New(known) => known,
+        };
+        let (appended, ingested) = tail.append(topic, messages, clock_ms());
+        if let Some((key, fingerprint)) = known {
+            window.remember(key, fingerprint, appended, now);
         }
-        let time_ms = clock_ms();
-        let seqs = appended.first..;
-        let entry = |(seq, message)| Entry::new(seq, time_ms, append.topic.clone(), message);
-        let ingested = tail.take(seqs.zip(append.messages).map(entry).collect());
-        self.last = appended.last;
         Ok((appended, ingested))
     }
 }
@@ -89,12 +91,7 @@ impl Engine for MemoryEngine {
     }
 
     async fn append(&self, append: Append) -> Result<Appended, PublishError> {
-        let closed = || Problem::new(ErrorKind::Unavailable, "the engine is not open");
-        let tail = self.tail.get().ok_or_else(|| PublishError::not_applied(closed()))?;
-        let appended = self.lock().append(tail, append);
-        let (appended, ingested) = appended.map_err(PublishError::not_applied)?;
-        tail.announce(&ingested);
-        Ok(appended)
+        self.append_now(&append.topic, append.messages)
     }
 
     async fn probe(&self) -> Result<(), Problem> {

@@ -9,7 +9,7 @@ use pushpull_core::{Event, Pattern, Topics as Wanted};
 
 use crate::{
     branch::Branches,
-    log::Log,
+    log::{Kept, Log},
     losses::Losses,
     topics::{TopicSlot, TopicState},
 };
@@ -19,6 +19,8 @@ use crate::{
 pub(crate) struct Ring {
     pub(crate) log: Log,
     pub(crate) branches: Branches,
+    /// Entries taken so far.
+    pub(crate) published: u64,
     pub(crate) bytes: u64,
     pub(crate) kept_bytes: u64,
     /// The newest events, by seq: those that keep their encodings. Seqs, since an event that is held here
@@ -40,11 +42,30 @@ impl Ring {
         slots
     }
 
-    pub(crate) fn keep_apart(&mut self, state: &mut TopicState, event: &Event, keys: usize) {
-        let weight = event.weight() as u64;
-        let before = state.newest.replace(event.clone()).map_or(0, |event| event.weight() as u64);
-        let (grown, freed) = state.keyed.take(event, keys);
-        self.kept_bytes = self.kept_bytes + weight + grown - before - freed;
+    /// Adds `event`, the newest of all, to the topic of `slot`.
+    pub(crate) fn append(
+        &mut self,
+        slot: &Arc<TopicSlot>,
+        state: &mut TopicState,
+        event: Event,
+        keys: usize,
+    ) {
+        let (seq, weight) = (event.cursor().seq(), event.weight() as u64);
+        if state.last_seq == 0 {
+            self.records.insert(seq, slot.clone());
+        }
+        let replaced = state.newest().map_or(0, |event| event.weight() as u64);
+        let (grown, freed) = state.keyed.take(&event, keys);
+        self.kept_bytes = self.kept_bytes + weight + grown - replaced - freed;
+        state.last_seq = seq;
+        state.bytes += weight;
+        state.outlived = None;
+        state.list.push_back((seq, event.clone()));
+        self.bytes += weight;
+        self.published += 1;
+        self.fresh.push_back(seq);
+        self.log.push(seq, Kept { event, slot: slot.clone() });
+        slot.newest_seq.store(seq, Ordering::Release);
     }
 
     pub(crate) fn evict_oldest(&mut self) -> bool {
@@ -63,6 +84,9 @@ impl Ring {
         state.bytes -= weight;
         self.bytes -= weight;
         self.log.take(seq);
+        if state.list.is_empty() {
+            state.outlived = Some(event);
+        }
         self.note_loss(slot, state, seq);
     }
 

@@ -228,9 +228,9 @@ impl Collected {
 fn newest(state: &TopicState) -> (Vec<Event>, u64) {
     // An event behind all that nobody knows of is the newest for certain.
     let is_newest = |event: &Event| event.cursor().seq() > state.forgotten_to;
-    let lost_to = if state.newest.as_ref().is_some_and(is_newest) { 0 } else { state.forgotten_to };
-    let newest = state.newest.iter().map(shown);
-    (newest.collect(), lost_to)
+    let lost_to = if state.newest().is_some_and(is_newest) { 0 } else { state.forgotten_to };
+    let newest = state.newest().map(shown);
+    (newest.into_iter().collect(), lost_to)
 }
 
 /// The newest event of each of a topic's keys, and up to where some may be missing: of keys none is ever certain.

@@ -39,7 +39,8 @@ pub(crate) struct TopicState {
     /// Of what came at or before this seq nothing is known: the record was dropped. As long as the slot stays
     /// on the map no event of the topic goes unseen, so it rises only with the topic's own record.
     pub(crate) forgotten_to: u64,
-    pub(crate) newest: Option<Event>,
+    /// The newest event, if it is in the list no more.
+    pub(crate) outlived: Option<Event>,
     pub(crate) keyed: Keyed,
     /// `lost_to` and `forgotten_to` as they were before a loss was told of which nobody knows whether it was this
     /// topic's: the topic's next event shows it.
@@ -73,6 +74,11 @@ impl TopicState {
         self.list.range(start..).take_while(move |(at, _)| *at <= head).map(|(_, event)| event)
     }
 
+    /// The newest event.
+    pub(crate) fn newest(&self) -> Option<&Event> {
+        self.list.back().map(|(_, event)| event).or(self.outlived.as_ref())
+    }
+
     /// Drops the record. What is known from now on is that all of it is gone.
     pub(crate) fn forget(&mut self) {
         let lost_to = self.lost_to.max(self.last_seq);
@@ -81,7 +87,7 @@ impl TopicState {
 
     /// Bytes of what is kept apart from the log.
     pub(crate) fn kept_bytes(&self) -> u64 {
-        self.keyed.bytes() + self.newest.as_ref().map_or(0, |event| event.weight() as u64)
+        self.keyed.bytes() + self.newest().map_or(0, |event| event.weight() as u64)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
 };
 
 use bytes::Bytes;
@@ -56,71 +56,101 @@ impl EncodingAccount {
 
 /// The encodings of one event. Without an account none are kept.
 #[derive(Debug, Default)]
-pub(crate) struct Encodings(Mutex<Kept>);
-
-#[derive(Debug, Default)]
-struct Kept {
-    /// By kind. An event is seldom asked for more than two or three.
-    made: Vec<(usize, Bytes)>,
+pub(crate) struct Encodings {
     account: Option<EncodingAccount>,
+    /// One of [`EMPTY`], [`HOLDING`] and [`FORGOTTEN`], so that nothing is locked where nothing is kept.
+    stage: AtomicU8,
+    /// An event is seldom asked for more than two or three.
+    made: Mutex<Option<Box<Made>>>,
+}
+
+/// Nothing was kept yet.
+const EMPTY: u8 = 0;
+/// Something may be kept. Set under the lock.
+const HOLDING: u8 = 1;
+/// Nothing is kept from now on.
+const FORGOTTEN: u8 = 2;
+
+#[derive(Debug)]
+struct Made {
+    kind: usize,
+    bytes: Bytes,
+    before: Option<Box<Self>>,
 }
 
 impl Encodings {
     pub(crate) fn counted_in(account: EncodingAccount) -> Self {
-        Self(Mutex::new(Kept { made: Vec::new(), account: Some(account) }))
+        let mut encodings = Self::default();
+        encodings.account = Some(account);
+        encodings
     }
 
     /// The kept encoding, or the one `make` makes, which is kept from then on. Nothing is locked while it is made,
     /// since one encoding may be made of another; of two made at the same time one is kept.
     pub(crate) fn get_or_make(&self, key: &FormatKey, make: impl FnOnce() -> Bytes) -> Bytes {
-        let Some(kind) = key.kind() else { return make() };
-        let known = self.lock().find(kind);
-        match known {
-            Some(known) => known,
-            None => {
-                let made = make();
-                self.lock().keep(kind, made)
+        let (Some(kind), Some(account)) = (key.kind(), &self.account) else { return make() };
+        match self.stage.load(Ordering::Acquire) {
+            EMPTY => {}
+            HOLDING => {
+                let known = find(&self.lock(), kind);
+                if let Some(known) = known {
+                    return known;
+                }
             }
+            _ => return make(),
         }
+        self.keep(account, kind, make())
     }
 
     /// Drops what is kept; what is made from now on is not kept.
     pub(crate) fn forget(&self) {
-        let mut kept = self.lock();
-        kept.settle();
-        *kept = Kept::default();
+        let is_forgotten = self.stage.load(Ordering::Acquire) == FORGOTTEN;
+        if !is_forgotten && self.stage.swap(FORGOTTEN, Ordering::AcqRel) == HOLDING {
+            let made = self.lock().take();
+            self.settle(made.as_deref());
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Kept {
-    fn find(&self, kind: usize) -> Option<Bytes> {
-        self.made.iter().find(|(known, _)| *known == kind).map(|(_, bytes)| bytes.clone())
-    }
-
-    fn keep(&mut self, kind: usize, made: Bytes) -> Bytes {
-        let Some(account) = &self.account else { return made };
-        if let Some(known) = self.find(kind) {
+    fn keep(&self, account: &EncodingAccount, kind: usize, bytes: Bytes) -> Bytes {
+        let mut made = self.lock();
+        let stage = self.stage.compare_exchange(EMPTY, HOLDING, Ordering::AcqRel, Ordering::Acquire);
+        if stage == Err(FORGOTTEN) {
+            return bytes;
+        }
+        if let Some(known) = find(&made, kind) {
             return known;
         }
-        account.0.fetch_add(made.len() as u64, Ordering::Relaxed);
-        self.made.push((kind, made.clone()));
-        made
+        account.0.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let before = made.take();
+        *made = Some(Box::new(Made { kind, bytes: bytes.clone(), before }));
+        bytes
     }
 
-    fn settle(&self) {
-        let bytes: usize = self.made.iter().map(|(_, bytes)| bytes.len()).sum();
+    fn settle(&self, made: Option<&Made>) {
         if let Some(account) = &self.account {
+            let bytes: usize = all(made).map(|made| made.bytes.len()).sum();
             account.0.fetch_sub(bytes as u64, Ordering::Relaxed);
         }
     }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Box<Made>>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn find(made: &Option<Box<Made>>, kind: usize) -> Option<Bytes> {
+    all(made.as_deref()).find(|made| made.kind == kind).map(|made| made.bytes.clone())
+}
+
+fn all(made: Option<&Made>) -> impl Iterator<Item = &Made> {
+    std::iter::successors(made, |made| made.before.as_deref())
 }
 
 impl Drop for Encodings {
     fn drop(&mut self) {
-        self.lock().settle();
+        if *self.stage.get_mut() == HOLDING {
+            let made = self.lock().take();
+            self.settle(made.as_deref());
+        }
     }
 }

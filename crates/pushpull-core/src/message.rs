@@ -187,6 +187,15 @@ impl Message {
         }
         check_text(self.key.as_deref(), MAX_KEY).ok_or(MessageError::Key)?;
         check_text(self.idempotency.as_deref(), MAX_KEY).ok_or(MessageError::Idempotency)?;
+        if self.content_type != DEFAULT_CONTENT_TYPE {
+            self.check_typed()?;
+        }
+        self.checked = true;
+        Ok(self)
+    }
+
+    /// Checks the content type, and the payload against it.
+    fn check_typed(&mut self) -> Result<(), MessageError> {
         let typed = self.content_type.split_once('/').is_some_and(|(a, b)| !a.is_empty() && !b.is_empty());
         check_text(Some(&self.content_type), MAX_CONTENT_TYPE)
             .filter(|()| typed)
@@ -194,14 +203,13 @@ impl Message {
         match essence_kind(&self.content_type) {
             // A producer of JSON removes a key without changing the type.
             PayloadKind::Json if self.payload.is_empty() && self.key.is_some() => {}
-            PayloadKind::Json => self.payload = checked_json(self.payload)?,
+            PayloadKind::Json => self.payload = checked_json(std::mem::take(&mut self.payload))?,
             PayloadKind::Text if std::str::from_utf8(&self.payload).is_err() => {
                 return Err(MessageError::Text);
             }
             _ => {}
         }
-        self.checked = true;
-        Ok(self)
+        Ok(())
     }
 }
 
@@ -211,7 +219,12 @@ fn is_reserved(name: &str) -> bool {
 
 fn check_text(text: Option<&str>, max: usize) -> Option<()> {
     let Some(text) = text else { return Some(()) };
-    (!text.is_empty() && text.len() <= max && !text.chars().any(char::is_control)).then_some(())
+    (!text.is_empty() && text.len() <= max && !has_control(text)).then_some(())
+}
+
+fn has_control(text: &str) -> bool {
+    let is_plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    !is_plain && text.chars().any(char::is_control)
 }
 
 fn essence_kind(content_type: &str) -> PayloadKind {

@@ -47,6 +47,12 @@ impl Branches {
         epochs
     }
 
+    /// The cursor of a place behind all that there is, if there is an epoch.
+    pub(crate) fn newest(&self, seq: u64) -> Option<Cursor> {
+        let (epoch, start) = self.starts.last()?;
+        (*start <= seq).then(|| Cursor::new(*epoch, seq))
+    }
+
     pub(super) fn push(&mut self, epoch: Epoch, start: u64) {
         if self.starts.len() == EPOCHS {
             self.starts.remove(0);
