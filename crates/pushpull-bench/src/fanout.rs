@@ -10,28 +10,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-use clap::{
-    Args,
-    builder::{EnumValueParser, TypedValueParser as _},
-};
-use hdrhistogram::Histogram;
-
 use crate::{
     http::Publisher,
     launch::{Needs, room_for},
-    meter::{Cost, Meter},
+    meter::Meter,
+    outcome::{Latency, Outcome},
     process::Server,
-    report::{Faults, Run},
+    report::Run,
     shape::{Content, Shape},
     stamp::Stamp,
     subscriber::{Received, Subscribers, Target},
     wire::{From, Transport},
 };
+use clap::{
+    Args,
+    builder::{EnumValueParser, TypedValueParser as _},
+};
 
 /// How long the last events may take to arrive.
 const SETTLE: Duration = Duration::from_secs(10);
-/// The longest latency that is told as it is, in microseconds.
-pub(crate) const LONGEST: u64 = 60_000_000;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Fanout {
@@ -68,19 +65,10 @@ pub(crate) struct Fanout {
     pub(crate) ahead: Option<u64>,
 }
 
-/// What came of a run.
-pub(crate) struct Outcome {
-    received: Received,
-    published: u64,
-    seconds: f64,
-    cost: Cost,
-    latency: Histogram<u64>,
-}
-
 impl Fanout {
     pub(crate) fn run(&self, server: &Server) -> io::Result<Run> {
         let subscribers = self.open(server)?;
-        Ok(self.told(&self.drive(server, subscribers)?))
+        Ok(self.drive(server, subscribers)?.told())
     }
 
     /// Opens the subscriptions.
@@ -101,12 +89,12 @@ impl Fanout {
         let origin = Instant::now();
         subscribers.begin(origin);
         let mut publisher = Some(self.publish(publisher, &progress, origin));
-        let mut latency = Histogram::new_with_bounds(1, LONGEST, 3).map_err(io::Error::other)?;
+        let mut latency = Latency::new()?;
         let (mut received, mut published, mut last_news) = (Received::default(), None, origin);
         loop {
             let before = received.events;
             subscribers.read(Duration::from_millis(20), &mut received, &mut |stamp, now| {
-                latency.saturating_record(now.saturating_sub(stamp.sent) / 1000);
+                latency.note(stamp, now);
             })?;
             let mean = received.events / self.subscribers as u64;
             let is_further = progress.swap(mean, Ordering::AcqRel) != mean;
@@ -125,8 +113,8 @@ impl Fanout {
             }
         }
         let seconds = last_news.duration_since(origin).as_secs_f64();
-        let published = published.unwrap_or(0);
-        Ok(Outcome { received, published, seconds, cost: meter.stop(), latency })
+        let expected = published.unwrap_or(0) * self.subscribers as u64;
+        Ok(Outcome { received, expected, seconds, cost: meter.stop(), latency })
     }
 
     /// The flags that the server needs.
@@ -136,6 +124,15 @@ impl Fanout {
 
     /// What a row of the table begins with.
     pub(crate) fn label(&self) -> String {
+        format!("{} × {}{}", self.transport.name(), self.subscribers, self.arguments())
+    }
+
+    /// The same without the number of subscribers.
+    pub(crate) fn load(&self) -> String {
+        format!("{}{}", self.transport.name(), self.arguments())
+    }
+
+    fn arguments(&self) -> String {
         let ahead = self.ahead.map_or_else(String::new, |ahead| format!(", at most {ahead} ahead"));
         let rate = self.rate.map_or_else(String::new, |rate| format!(", {rate} msg/s"));
         let content = match self.content {
@@ -143,27 +140,7 @@ impl Fanout {
             _ => format!(", JSON of {} bytes", self.shape().length()),
         };
         let deflate = if self.deflate { ", deflated" } else { "" };
-        format!("{} × {}{ahead}{rate}{content}{deflate}", self.transport.name(), self.subscribers)
-    }
-
-    /// What came of a run, in figures.
-    pub(crate) fn told(&self, outcome: &Outcome) -> Run {
-        let Outcome { received, published, seconds, cost, latency } = outcome;
-        let events = received.events as f64;
-        Run {
-            figures: vec![
-                ("deliveries/s", events / seconds),
-                ("server CPU s/M deliveries", cost.server_seconds / events * 1e6),
-                ("p50 us", latency.value_at_quantile(0.5) as f64),
-                ("p99 us", latency.value_at_quantile(0.99) as f64),
-                ("events a read", events / received.reads.max(1) as f64),
-                ("server cores", cost.server_seconds / seconds),
-                ("generator cores", cost.own_cores),
-                ("bytes a delivery", received.bytes as f64 / events),
-            ],
-            foreign_cores: cost.foreign_cores,
-            faults: Faults::of(received, published * self.subscribers as u64),
-        }
+        format!("{ahead}{rate}{content}{deflate}")
     }
 
     fn shape(&self) -> Shape {

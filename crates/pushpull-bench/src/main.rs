@@ -26,6 +26,7 @@
 
 mod burst;
 mod catchup;
+mod chart;
 mod compare;
 mod dialect;
 mod fanout;
@@ -41,6 +42,7 @@ mod process;
 mod publish;
 mod report;
 mod requests;
+mod scale;
 mod shape;
 mod stamp;
 mod storm;
@@ -99,6 +101,8 @@ enum Work {
     Burst(burst::Burst),
     /// All connections are cut, and come back from their places while events go on: how long until all have caught up.
     Storm(storm::Storm),
+    /// A fan-out at growing numbers of subscribers and workers: a table, and a picture of cost against scale.
+    Scale(scale::Scale),
     /// Many connections and no events: bytes of the server's memory a connection.
     Idle(idle::Idle),
     /// A history and one new subscriber: how long he takes to have all of it.
@@ -121,12 +125,33 @@ fn main() -> ExitCode {
 
 #[allow(clippy::print_stdout, reason = "the figures are what this program is for")]
 fn run(cli: &Cli) -> io::Result<()> {
+    // A connection is an open file.
+    rlimit::increase_nofile_limit(u64::MAX)?;
     process::pin_to_last_core();
     if !cli.compare.is_empty() {
         return compare(cli);
     }
+    if let Work::Scale(scale) = &cli.work {
+        return measure_scale(cli, scale);
+    }
+    let label = cli.work.label();
+    let (runs, faulty) = measure(cli, &cli.launch(), &cli.work.needs(), |server| cli.work.run(server))?;
+    match (cli.json, cli.table) {
+        (true, _) => println!("{}", report::json(&label, &runs)),
+        (_, true) => println!("{}", report::row(&label, &runs)),
+        _ => print!("{}", report::lines(&runs)),
+    }
+    judge(&label, &faulty)
+}
+
+/// Makes runs, each with a fresh server, until enough were quiet. The quietest are returned, and the faults of all.
+fn measure(
+    cli: &Cli,
+    launch: &launch::Launch,
+    needs: &launch::Needs,
+    run: impl Fn(&process::Server) -> io::Result<Run>,
+) -> io::Result<(Vec<Run>, Vec<report::Faults>)> {
     let wanted = cli.runs.max(1);
-    let launch = cli.launch();
     let mut runs: Vec<Run> = Vec::new();
     let is_enough = |runs: &[Run]| {
         let quiet = runs.iter().filter(|run| run.is_quiet(cli.quiet)).count();
@@ -134,15 +159,34 @@ fn run(cli: &Cli) -> io::Result<()> {
     };
     while !is_enough(&runs) {
         meter::wait_for_quiet(cli.quiet, Duration::from_secs(cli.patience));
-        runs.push(cli.work.run(&process::Server::start(&launch, &cli.work.needs())?)?);
+        runs.push(run(&process::Server::start(launch, needs)?)?);
     }
-    let faulty = runs.iter().map(|run| run.faults).filter(|faults| !faults.is_none()).collect::<Vec<_>>();
-    let (runs, label) = (report::quietest(runs, wanted), cli.work.label());
+    let faulty = runs.iter().map(|run| run.faults).filter(|faults| !faults.is_none()).collect();
+    Ok((report::quietest(runs, wanted), faulty))
+}
+
+#[allow(clippy::print_stdout, reason = "the figures are what this program is for")]
+fn measure_scale(cli: &Cli, scale: &scale::Scale) -> io::Result<()> {
+    let mut all_faulty = Vec::new();
+    let measured = scale.points(|fanout, workers| {
+        let launch = launch::Launch { workers, ..cli.launch() };
+        let (runs, faulty) = measure(cli, &launch, &fanout.needs(), |server| scale::run(fanout, server))?;
+        all_faulty.extend(faulty);
+        if !cli.json && !cli.table {
+            print!("{}, {workers} workers\n{}\n", fanout.label(), report::lines(&runs));
+        }
+        Ok(runs)
+    })?;
+    scale.draw(&measured)?;
     match (cli.json, cli.table) {
-        (true, _) => println!("{}", report::json(&label, &runs)),
-        (_, true) => println!("{}", report::row(&label, &runs)),
-        _ => print!("{}", report::lines(&runs)),
+        (true, _) => println!("{}", measured.json()?),
+        (_, true) => print!("{}", measured.table()),
+        _ => {}
     }
+    judge("scale", &all_faulty)
+}
+
+fn judge(label: &str, faulty: &[report::Faults]) -> io::Result<()> {
     if faulty.is_empty() { Ok(()) } else { Err(io::Error::other(format!("{label}: {faulty:?}"))) }
 }
 
@@ -162,7 +206,7 @@ fn compare(cli: &Cli) -> io::Result<()> {
         (_, true) => print!("{}", compare::markdown(&label, &contestants)),
         _ => print!("{}", compare::lines(&label, &contestants)),
     }
-    compare::judge(&contestants)
+    Ok(())
 }
 
 impl Cli {
@@ -180,7 +224,7 @@ impl Work {
             Self::Fanout(work) => Some(compare::Asks::Live(work.transport)),
             Self::Many(work) => Some(compare::Asks::Live(work.transport)),
             Self::Burst(work) => Some(compare::Asks::Live(work.transport)),
-            Self::Storm(_) => None,
+            Self::Storm(_) | Self::Scale(_) => None,
             Self::Idle(work) => Some(compare::Asks::Live(work.transport)),
             Self::Catchup(work) => Some(compare::Asks::History(work.transport)),
             Self::Poll(work) => Some(compare::Asks::Polls(work.behind.unwrap_or(0))),
@@ -196,7 +240,7 @@ impl Work {
             Self::Storm(work) => work.needs(),
             Self::Idle(work) => work.needs(),
             Self::Catchup(work) => work.needs(),
-            Self::Poll(_) | Self::Publish(_) => Vec::new(),
+            Self::Poll(_) | Self::Publish(_) | Self::Scale(_) => Vec::new(),
         }
     }
 
@@ -210,6 +254,7 @@ impl Work {
             Self::Catchup(work) => work.run(server),
             Self::Poll(work) => work.run(server),
             Self::Publish(work) => work.run(server),
+            Self::Scale(_) => Err(io::Error::other("it has runs of its own")),
         }
     }
 
@@ -223,6 +268,7 @@ impl Work {
             Self::Catchup(work) => work.label(),
             Self::Poll(work) => work.label(),
             Self::Publish(work) => work.label(),
+            Self::Scale(_) => "scale".to_owned(),
         }
     }
 }

@@ -45,6 +45,11 @@ impl Faults {
         }
     }
 
+    /// Counts what else did not come.
+    pub(crate) fn add_missing(&mut self, number: u64) {
+        self.missing += number;
+    }
+
     pub(crate) fn is_none(self) -> bool {
         self == Self::default()
     }
@@ -98,6 +103,12 @@ pub(crate) fn json(label: &str, runs: &[Run]) -> Value {
         })
         .collect();
     json!({ "figure": label, "median": Map::from_iter(medians), "runs": runs })
+}
+
+/// Each figure's median, by its name; none where nothing could be measured.
+pub(crate) fn medians(runs: &[Run]) -> Vec<(String, Option<f64>)> {
+    let medians = columns(runs).into_iter().map(|(name, values)| (name.to_owned(), median(&values)));
+    medians.map(|(name, value)| (name, Some(value).filter(|value| value.is_finite()))).collect()
 }
 
 pub(crate) const FOREIGN: &str = "foreign cores";
@@ -160,6 +171,12 @@ mod tests {
     }
 
     #[test]
+    fn a_median_that_is_no_number_is_none() {
+        let told = medians(&[run(1.0, f64::NAN, 0.0), run(3.0, f64::NAN, 0.0), run(2.0, f64::NAN, 0.0)]);
+        assert_eq!(told[..2], [("a/s".to_owned(), Some(2.0)), ("b".to_owned(), None)]);
+    }
+
+    #[test]
     fn the_quietest_runs_are_kept_whatever_they_came_to() {
         let kept = quietest(runs(), 2);
         assert!(kept[1].is_quiet(0.25) && !kept[1].is_quiet(0.2));
@@ -168,6 +185,9 @@ mod tests {
 
     #[test]
     fn every_fault_is_one() {
+        let mut late = Faults::default();
+        late.add_missing(1);
+        assert!(!late.is_none());
         let whole = Received { events: 10, reads: 3, ..Received::default() };
         assert!(Faults::of(&whole, 10).is_none());
         for (received, expected) in [

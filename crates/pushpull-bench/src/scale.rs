@@ -1,0 +1,233 @@
+//! One figure at growing scale, in a table and as a picture.
+
+use std::{
+    fmt::Write as _,
+    fs, io,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    chart::{Chart, Panel},
+    fanout::Fanout,
+    process::Server,
+    report::{Run, medians},
+};
+
+/// How long the server may settle before its memory is read.
+const SETTLE: Duration = Duration::from_secs(1);
+/// How far ahead the publisher may be, unless something else is said: nobody falls off the history at any scale.
+const AHEAD: u64 = 4;
+const MEMORY: &str = "bytes a connection";
+
+#[derive(Args)]
+pub(crate) struct Scale {
+    #[command(flatten)]
+    fanout: Fanout,
+    /// Numbers of subscribers, each in turn.
+    #[arg(long, value_delimiter = ',', default_value = "100,1000,5000,15000")]
+    steps: Vec<usize>,
+    /// Numbers of the server's worker threads, each in turn.
+    #[arg(long, value_delimiter = ',', default_value = "1,2")]
+    threads: Vec<usize>,
+    /// Draws a picture (SVG) of what was measured.
+    #[arg(long, value_name = "FILE")]
+    chart: Option<PathBuf>,
+    /// Measures nothing, but takes what `--json` told: repeatable, for several lines in one picture.
+    #[arg(long, value_name = "FILE")]
+    from: Vec<PathBuf>,
+}
+
+/// What was measured, as `--json` tells it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Measured {
+    pub(crate) points: Vec<Point>,
+}
+
+/// Medians at one scale.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Point {
+    /// What is measured: the transport and its arguments.
+    load: String,
+    workers: usize,
+    subscribers: usize,
+    /// By their names; null where nothing could be measured.
+    figures: Vec<(String, Option<f64>)>,
+}
+
+impl Scale {
+    /// Measures every point by `measure`, which is told the load, the number of workers, and makes the runs. The
+    /// errors of faulty runs are the last thing that is told.
+    pub(crate) fn points(
+        &self,
+        mut measure: impl FnMut(&Fanout, usize) -> io::Result<Vec<Run>>,
+    ) -> io::Result<Measured> {
+        if !self.from.is_empty() {
+            return read(&self.from);
+        }
+        let mut measured = Measured::default();
+        for workers in &self.threads {
+            for subscribers in &self.steps {
+                let mut fanout = self.fanout.clone();
+                fanout.subscribers = *subscribers;
+                fanout.ahead = fanout.ahead.or_else(|| fanout.rate.is_none().then_some(AHEAD));
+                let figures = medians(&measure(&fanout, *workers)?);
+                let load = fanout.load();
+                measured.points.push(Point { load, workers: *workers, subscribers: *subscribers, figures });
+            }
+        }
+        Ok(measured)
+    }
+
+    /// Draws the picture, if one is wanted.
+    pub(crate) fn draw(&self, measured: &Measured) -> io::Result<()> {
+        let Some(file) = &self.chart else { return Ok(()) };
+        fs::write(file, measured.chart().svg()).map_err(|error| in_file(file, &error))
+    }
+}
+
+/// One run: the fan-out, and before it what the idle connections add to the server's memory.
+pub(crate) fn run(fanout: &Fanout, server: &Server) -> io::Result<Run> {
+    let memory = || server.memory_bytes().unwrap_or(f64::NAN);
+    thread::sleep(SETTLE);
+    let before = memory();
+    let subscribers = fanout.open(server)?;
+    thread::sleep(SETTLE);
+    let each = (memory() - before) / fanout.subscribers as f64;
+    let mut run = fanout.drive(server, subscribers)?.told();
+    run.figures.insert(2, (MEMORY, each));
+    Ok(run)
+}
+
+fn read(files: &[PathBuf]) -> io::Result<Measured> {
+    let mut all = Measured::default();
+    for file in files {
+        let text = fs::read(file).map_err(|error| in_file(file, &error))?;
+        let measured: Measured =
+            serde_json::from_slice(&text).map_err(|error| in_file(file, &error.into()))?;
+        all.points.extend(measured.points);
+    }
+    Ok(all)
+}
+
+fn in_file(file: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", file.display()))
+}
+
+impl Point {
+    fn figure(&self, wanted: &str) -> Option<f64> {
+        self.figures.iter().find(|(name, _)| name == wanted)?.1
+    }
+
+    /// The line that it is part of.
+    fn line(&self) -> String {
+        let workers = if self.workers == 1 { "worker" } else { "workers" };
+        format!("{}, {} {workers}", self.load, self.workers)
+    }
+}
+
+impl Measured {
+    /// As JSON.
+    pub(crate) fn json(&self) -> io::Result<String> {
+        Ok(serde_json::to_string_pretty(self)?)
+    }
+
+    /// A Markdown table of all points.
+    pub(crate) fn table(&self) -> String {
+        let Some(first) = self.points.first() else { return String::new() };
+        let names: Vec<&str> = first.figures.iter().map(|(name, _)| name.as_str()).collect();
+        let mut text = format!("| load | workers | subscribers | {} |\n|---|", names.join(" | "));
+        text.push_str(&"--:|".repeat(names.len() + 2));
+        text.push('\n');
+        for point in &self.points {
+            let _ = write!(text, "| {} | {} | {} |", point.load, point.workers, point.subscribers);
+            for name in &names {
+                let told = point.figure(name).map_or_else(|| "–".to_owned(), crate::report::told);
+                let _ = write!(text, " {told} |");
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Deliveries, CPU and memory against subscribers.
+    pub(crate) fn chart(&self) -> Chart {
+        let mut names: Vec<String> = Vec::new();
+        for point in &self.points {
+            let line = point.line();
+            if !names.contains(&line) {
+                names.push(line);
+            }
+        }
+        let panel = |title: &str, figure: &str| {
+            let line = |name: &String| {
+                let of = self.points.iter().filter(|point| point.line() == *name);
+                let mut points: Vec<(f64, f64)> =
+                    of.filter_map(|point| Some((point.subscribers as f64, point.figure(figure)?))).collect();
+                points.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+                points
+            };
+            Panel { title: title.to_owned(), lines: names.iter().map(line).collect() }
+        };
+        let panels = vec![
+            panel("Deliveries a second", "deliveries/s"),
+            panel("CPU of the server, µs a delivery", "server CPU s/M deliveries"),
+            panel("Memory of the server (PSS), bytes an idle connection", MEMORY),
+        ];
+        Chart {
+            title: "Cost against scale".to_owned(),
+            x: "subscribers of one topic".to_owned(),
+            names,
+            panels,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(workers: usize, subscribers: usize, deliveries: Option<f64>) -> Point {
+        let figures = vec![
+            ("deliveries/s".to_owned(), deliveries),
+            ("server CPU s/M deliveries".to_owned(), Some(0.5)),
+            (MEMORY.to_owned(), Some(1024.0)),
+        ];
+        Point { load: "ws".to_owned(), workers, subscribers, figures }
+    }
+
+    fn measured() -> Measured {
+        let points = vec![point(1, 1000, Some(2e6)), point(1, 100, Some(1e6)), point(2, 100, None)];
+        Measured { points }
+    }
+
+    #[test]
+    fn a_line_a_load_and_number_of_workers() {
+        let chart = measured().chart();
+        assert_eq!(chart.names, ["ws, 1 worker", "ws, 2 workers"]);
+        assert_eq!(chart.panels[0].lines, [vec![(100.0, 1e6), (1000.0, 2e6)], vec![]]);
+        assert_eq!(chart.panels[2].lines[1], [(100.0, 1024.0)]);
+    }
+
+    #[test]
+    fn what_was_told_can_be_drawn_again() {
+        let told = measured().json().unwrap();
+        let again: Measured = serde_json::from_str(&told).unwrap();
+        assert_eq!(again.chart().svg(), measured().chart().svg());
+        assert!(again.points[2].figure("deliveries/s").is_none());
+    }
+
+    #[test]
+    fn a_table_has_a_row_a_point() {
+        let table = measured().table();
+        let rows: Vec<&str> = table.lines().collect();
+        assert_eq!(rows.len(), 5);
+        assert_eq!(rows[1], "|---|--:|--:|--:|--:|--:|");
+        assert_eq!(rows[2], "| ws | 1 | 1000 | 2000000 | 0.50 | 1024 |");
+        assert_eq!(rows[4], "| ws | 2 | 100 | – | 0.50 | 1024 |");
+    }
+}
