@@ -70,6 +70,7 @@ impl Shape {
     }
 
     /// The payload of `stamp`.
+    #[cfg(test)]
     pub(crate) fn payload(&self, stamp: Stamp) -> Vec<u8> {
         let mut payload = Vec::with_capacity(self.length);
         self.put(&mut payload, stamp);
