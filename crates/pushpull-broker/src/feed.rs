@@ -15,7 +15,6 @@ use pushpull_core::{
 };
 
 use crate::{
-    conflate::Survivor,
     hub::Hub,
     interest::Interest,
     read::{Found, Since, Wish},
@@ -215,10 +214,8 @@ impl BrokerFeed {
         self.place = self.place.max(found.place);
         self.was_live |= !found.more;
         out.more = found.more;
-        for Survivor { event, left_out } in found.events {
-            self.conflated += left_out;
-            out.deliveries.push(Delivery::Event(event));
-        }
+        self.conflated += found.left_out;
+        out.deliveries.extend(found.events.into_iter().map(Delivery::Event));
     }
 
     /// Tells that what was asked for up to `lost_to` is gone. Returns whether what is retained still follows.

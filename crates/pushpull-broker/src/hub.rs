@@ -212,21 +212,23 @@ impl Hub {
         if let Some(prev) = entry.prev {
             ring.link(slot, state, prev);
         }
-        let event = self.event(ring, state, entry);
+        let event = self.event(ring, slot, state, entry);
         ring.append(slot, state, event, self.retention.keys);
         while state.list.len() > self.retention.messages || state.bytes > self.retention.topic_bytes {
             ring.evict_oldest_of(slot, state);
         }
     }
 
-    fn event(&self, ring: &Ring, state: &TopicState, entry: Entry) -> Event {
+    fn event(&self, ring: &Ring, slot: &TopicSlot, state: &TopicState, entry: Entry) -> Event {
         let found = || match state.newest() {
             Some(newest) => Prev::At(newest.cursor()),
             None if state.forgotten_to == 0 => Prev::First,
             None => Prev::Unknown,
         };
-        let Entry { seq, time_ms, topic, message, prev } = entry;
+        let Entry { seq, time_ms, message, prev, .. } = entry;
         let (cursor, prev) = (self.next_cursor(ring, seq), prev.unwrap_or_else(found));
+        // Every publish may have brought a text of its own.
+        let topic = slot.topic.clone();
         let parts = EventParts { topic, cursor, prev, time_ms, message };
         Event::keeping_encodings(parts, self.account.clone())
     }

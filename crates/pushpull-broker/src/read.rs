@@ -1,24 +1,26 @@
 //! Reading what lies after a place: of a few topics by their lists, of patterns by the log.
 
-#[cfg(test)]
-mod tests;
+use std::sync::{MutexGuard, atomic::Ordering};
 
-use std::sync::{Arc, MutexGuard, atomic::Ordering};
-
-use pushpull_core::{Bounds, Event, Topics as Wanted};
+use pushpull_core::{Bounds, Event, Topic, Topics as Wanted};
 
 use crate::{
-    conflate::{self, Survivor},
+    conflate,
     hub::Hub,
     interest::Interest,
-    log::Kept,
     losses::Search,
     ring::{Ring, is_wanted},
     topics::TopicSlot,
 };
 
+#[cfg(test)]
+mod tests;
+
 /// Most entries of the log looked at by one read.
 const SCAN: usize = 1024;
+
+/// Least entries of the log looked at before the ring is let go.
+const CHUNK: usize = 64;
 
 /// Most pairs of a topic and a pattern looked at for a loss before the ring is let go for a moment.
 const PORTION: usize = 1024;
@@ -31,7 +33,9 @@ pub(crate) struct Found {
     /// Losses up to this number were looked at.
     pub(crate) looked_to: u64,
     /// In rising order.
-    pub(crate) events: Vec<Survivor>,
+    pub(crate) events: Vec<Event>,
+    /// How many conflation left out before or between them.
+    pub(crate) left_out: u64,
     /// Everything asked for up to this place is in `events`, or before the place asked.
     pub(crate) place: u64,
     /// Whether something may wait beyond `place`.
@@ -88,13 +92,8 @@ impl Hub {
 
     /// Reads what `wish` asks for, within its bounds.
     pub(crate) fn read(&self, wish: &Wish<'_>) -> Found {
-        let most = match (wish.conflate, wish.bounds.events) {
-            (true, _) => conflate::WINDOW,
-            (false, events) => events,
-        };
-        let scanned =
-            if wish.interest.is_exact() { self.read_lists(wish, most) } else { self.read_log(wish, most) };
-        cut(wish, scanned)
+        let scanned = if wish.interest.is_exact() { self.read_lists(wish) } else { self.read_log(wish) };
+        if wish.conflate { scanned.conflated(wish) } else { scanned.cut(wish) }
     }
 
     /// Whether a read could find anything.
@@ -106,57 +105,78 @@ impl Hub {
         interest.readers.iter().any(|reader| is_new(&reader.slot))
     }
 
-    fn read_lists(&self, wish: &Wish<'_>, most: usize) -> Scanned {
+    fn read_lists(&self, wish: &Wish<'_>) -> Scanned {
         let head = self.head();
-        let mut scanned = Scanned::up_to(head);
+        let mut scanned = Scanned::up_to(wish.place);
         for reader in &wish.interest.readers {
             let state = reader.slot.lock();
             if wish.counts(&reader.slot) {
-                scanned.note_loss(state.lost_to, wish.place);
+                scanned.note_loss(state.lost_to);
             }
-            scanned.events.extend(state.between(wish.place, head).take(most.saturating_add(1)).cloned());
+            let mut fill = Fill::new(wish);
+            fill.take(state.between(wish.place, head), 1, &mut scanned.events);
         }
         if wish.interest.readers.len() > 1 {
             scanned.events.sort_unstable_by_key(|event| event.cursor().seq());
         }
-        scanned.truncate(most, wish.place);
+        scanned.place = head;
         scanned
     }
 
-    fn read_log(&self, wish: &Wish<'_>, most: usize) -> Scanned {
-        let (ring, search) = self.ring_and_loss(wish);
-        let mut scanned = Scanned { looked_to: search.looked_to, ..Scanned::up_to(self.head()) };
+    fn read_log(&self, wish: &Wish<'_>) -> Scanned {
+        let mut scanned = Scanned { looked_to: wish.looked_to, ..Scanned::up_to(wish.place) };
+        let mut fill = Fill::new(wish);
+        let mut left = SCAN.max(fill.most.events.saturating_add(1).min(conflate::WINDOW));
+        loop {
+            let entries = self.read_chunk(wish, fill.clone(), left, &mut scanned);
+            left -= entries.len();
+            let mut judged = None;
+            for event in entries {
+                if is_wanted_as(&mut judged, event.topic(), wish.wanted) {
+                    let fits = fill.admits(&event);
+                    scanned.events.push(event);
+                    if !fits {
+                        return scanned;
+                    }
+                }
+            }
+            if !scanned.more || left == 0 {
+                return scanned;
+            }
+        }
+    }
+
+    /// Takes the next entries of the log, whatever their topic: as many as would fill what is left if all were wanted,
+    /// and what was lost by now.
+    fn read_chunk(&self, wish: &Wish<'_>, mut fill: Fill, most: usize, scanned: &mut Scanned) -> Vec<Event> {
+        let (ring, search) = self.ring_and_loss(wish, scanned);
+        scanned.looked_to = search.looked_to;
         if search.lost_to > wish.told_to {
-            scanned.note_loss(search.lost_to, wish.place);
+            scanned.note_loss(search.lost_to);
         }
-        scanned.note_loss(wish.forgotten_to(), wish.place);
+        scanned.note_loss(wish.forgotten_to());
         for reader in wish.interest.readers.iter().filter(|reader| wish.counts(&reader.slot)) {
-            scanned.note_loss(reader.slot.lock().lost_to, wish.place);
+            scanned.note_loss(reader.slot.lock().lost_to);
         }
-        let mut waiting = ring.log.after(wish.place);
-        let looked_at = SCAN.max(most.saturating_add(1).min(conflate::WINDOW));
-        let entries: Vec<Kept> = waiting.by_ref().take(looked_at).map(|(_, kept)| kept.clone()).collect();
-        if let Some((seq, _)) = waiting.next() {
-            (scanned.place, scanned.more) = (seq.saturating_sub(1), true);
-        }
-        drop(waiting);
-        drop(ring);
-        let mut judged = None;
-        let wanted = entries.into_iter().filter(|kept| is_wanted_as(&mut judged, kept, wish.wanted));
-        scanned.events.extend(wanted.take(most.saturating_add(1)).map(|kept| kept.event));
-        scanned.truncate(most, wish.place);
-        scanned
+        let mut waiting = ring.log.after(scanned.place);
+        let mut events = Vec::new();
+        fill.take(waiting.by_ref().map(|(_, kept)| &kept.event).take(most), CHUNK, &mut events);
+        (scanned.place, scanned.more) = match waiting.next() {
+            Some((seq, _)) => (seq.saturating_sub(1), true),
+            None => (self.head(), false),
+        };
+        events
     }
 }
 
-/// Whether an entry is wanted, which is not asked again while entries of one topic follow each other. Asked when
-/// the ring is let go: a subscription to many patterns must not hold up publishing.
-fn is_wanted_as(judged: &mut Option<(Arc<TopicSlot>, bool)>, kept: &Kept, wanted: &Wanted) -> bool {
+/// Whether a topic is wanted, which is not asked again while events of one topic follow each other. Asked when the
+/// ring is let go: a subscription to many patterns must not hold up publishing.
+fn is_wanted_as(judged: &mut Option<(Topic, bool)>, topic: &Topic, wanted: &Wanted) -> bool {
     match judged {
-        Some((slot, verdict)) if Arc::ptr_eq(slot, &kept.slot) => *verdict,
+        Some((known, verdict)) if known == topic => *verdict,
         _ => {
-            let verdict = is_wanted(wanted, &kept.slot);
-            *judged = Some((kept.slot.clone(), verdict));
+            let verdict = wanted.matches(topic);
+            *judged = Some((topic.clone(), verdict));
             verdict
         }
     }
@@ -167,9 +187,9 @@ impl Hub {
     ///
     /// A search through many topics lets the ring go in between, so that publishing does not wait for it. What is lost
     /// meanwhile is listed behind all that was looked at, and is looked at in the end.
-    fn ring_and_loss(&self, wish: &Wish<'_>) -> (MutexGuard<'_, Ring>, Search) {
-        let looked_to = wish.since.map_or(0, |since| since.losses_noted).max(wish.looked_to);
-        let mut search = Search { looked_to, lost_to: wish.place.max(wish.told_to) };
+    fn ring_and_loss(&self, wish: &Wish<'_>, scanned: &Scanned) -> (MutexGuard<'_, Ring>, Search) {
+        let looked_to = wish.since.map_or(0, |since| since.losses_noted).max(scanned.looked_to);
+        let mut search = Search { looked_to, lost_to: scanned.place.max(wish.told_to) };
         let is_wanted = |slot: &TopicSlot| wish.counts(slot) && is_wanted(wish.wanted, slot);
         let portion = (PORTION / wish.wanted.iter().len()).max(16);
         let mut ring = self.ring();
@@ -195,63 +215,100 @@ fn let_others_run() {
     std::thread::yield_now();
 }
 
-/// What was looked at, before conflation and the bound of bytes.
+/// What was looked at, before conflation and the bounds.
 struct Scanned {
     lost_to: Option<u64>,
     looked_to: u64,
+    /// Up to the first that the bounds do not allow.
     events: Vec<Event>,
     place: u64,
     more: bool,
 }
 
 impl Scanned {
-    /// Nothing up to `place`.
+    /// Nothing behind `place`.
     fn up_to(place: u64) -> Self {
         Self { lost_to: None, looked_to: 0, events: Vec::new(), place, more: false }
     }
 
-    fn note_loss(&mut self, lost_to: u64, place: u64) {
-        if lost_to > place {
+    /// Notes a loss, if it is of what lies behind the place.
+    fn note_loss(&mut self, lost_to: u64) {
+        if lost_to > self.place {
             self.lost_to = self.lost_to.max(Some(lost_to));
         }
     }
 
+    /// Keeps what the bounds allow.
+    fn cut(mut self, wish: &Wish<'_>) -> Found {
+        let fits = fitting(self.events.iter(), wish.bounds);
+        self.keep(fits, wish.place);
+        self.found(0, false)
+    }
+
+    /// The same of what conflation lets through.
+    fn conflated(mut self, wish: &Wish<'_>) -> Found {
+        self.keep(conflate::WINDOW, wish.place);
+        let was_left_out = |prev| wish.thin_after.is_some_and(|after| after < prev && prev <= wish.place);
+        let survivors = conflate::by_key(std::mem::take(&mut self.events), was_left_out);
+        let fits = fitting(survivors.iter().map(|survivor| &survivor.event), wish.bounds);
+        let (cut, left_out) = (fits < survivors.len(), survivors.iter().take(fits).map(|s| s.left_out).sum());
+        self.events = survivors.into_iter().map(|survivor| survivor.event).collect();
+        self.keep(fits, wish.place);
+        self.found(left_out, cut)
+    }
+
     /// Keeps `most` events; the place is then that of the last one kept.
-    fn truncate(&mut self, most: usize, place: u64) {
+    fn keep(&mut self, most: usize, place: u64) {
         if self.events.len() > most {
             self.events.truncate(most);
             self.place = self.events.last().map_or(place, |event| event.cursor().seq());
             self.more = true;
         }
     }
-}
 
-fn cut(wish: &Wish<'_>, scanned: Scanned) -> Found {
-    let Scanned { lost_to, looked_to, events, mut place, mut more } = scanned;
-    let mut events = if wish.conflate {
-        conflate::by_key(events, |prev| {
-            wish.thin_after.is_some_and(|after| after < prev && prev <= wish.place)
-        })
-    } else {
-        events.into_iter().map(|event| Survivor { event, left_out: 0 }).collect()
-    };
-    let fits = fitting(&events, wish.bounds);
-    let cut = wish.conflate && fits < events.len();
-    if fits < events.len() {
-        events.truncate(fits);
-        place = events.last().map_or(wish.place, |survivor| survivor.event.cursor().seq());
-        more = true;
+    fn found(self, left_out: u64, cut: bool) -> Found {
+        let Self { lost_to, looked_to, events, place, more } = self;
+        Found { lost_to, looked_to, events, left_out, place, more, cut }
     }
-    Found { lost_to, looked_to, events, place, more, cut }
 }
 
-/// How many of `events` the bounds allow: one is allowed whatever its size.
-fn fitting(events: &[Survivor], bounds: Bounds) -> usize {
-    let mut bytes = 0;
-    let fits = events.iter().take(bounds.events).take_while(|survivor| {
-        let first = bytes == 0;
-        bytes += survivor.event.payload().len().max(1);
-        first || bytes <= bounds.bytes
-    });
-    fits.count()
+/// How far bounds are filled.
+#[derive(Clone)]
+struct Fill {
+    most: Bounds,
+    taken: Bounds,
+}
+
+impl Fill {
+    fn new(wish: &Wish<'_>) -> Self {
+        let most = match wish.conflate {
+            true => Bounds::new(conflate::WINDOW, usize::MAX),
+            false => wish.bounds,
+        };
+        Self { most, taken: Bounds::new(0, 0) }
+    }
+
+    /// Counts `event`, and says whether the bounds allow it: one is allowed whatever its size.
+    fn admits(&mut self, event: &Event) -> bool {
+        self.taken.events += 1;
+        self.taken.bytes += event.payload().len().max(1);
+        let is_small = self.taken.events == 1 || self.taken.bytes <= self.most.bytes;
+        is_small && self.taken.events <= self.most.events
+    }
+
+    /// Takes of `events`, at `least` so many, up to the first that the bounds do not allow.
+    fn take<'a>(&mut self, events: impl Iterator<Item = &'a Event>, least: usize, out: &mut Vec<Event>) {
+        for (before, event) in events.enumerate() {
+            out.push(event.clone());
+            if !self.admits(event) && before + 1 >= least {
+                break;
+            }
+        }
+    }
+}
+
+/// How many of `events` the bounds allow.
+fn fitting<'a>(events: impl Iterator<Item = &'a Event>, bounds: Bounds) -> usize {
+    let mut fill = Fill { most: bounds, taken: Bounds::new(0, 0) };
+    events.take_while(|event| fill.admits(event)).count()
 }

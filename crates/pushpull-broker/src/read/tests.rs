@@ -1,4 +1,4 @@
-use std::cell::RefCell;
+use std::{cell::RefCell, sync::Arc};
 
 use pushpull_core::{Epoch, Message, Subscribe};
 
