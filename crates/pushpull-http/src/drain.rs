@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use tokio_util::{
-    sync::{CancellationToken, WaitForCancellationFuture},
+    sync::{CancellationToken, WaitForCancellationFutureOwned},
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
@@ -48,8 +48,8 @@ impl Drain {
     }
 
     /// The same as [`Drain::cancelled`], by a type with a name.
-    pub(crate) fn wait_begun(&self) -> WaitForCancellationFuture<'_> {
-        self.0.begun.cancelled()
+    pub(crate) fn wait_begun(&self) -> WaitForCancellationFutureOwned {
+        self.0.begun.clone().cancelled_owned()
     }
 
     /// Begins, and tells connections that have not ended to drop what they hold: the deadline has passed.

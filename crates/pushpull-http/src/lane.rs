@@ -17,21 +17,26 @@ mod write;
 
 use std::{
     convert::Infallible,
-    future::{Future, poll_fn},
+    future::Future,
+    io,
     net::SocketAddr,
-    pin::{Pin, pin},
-    task::Poll,
+    ops::ControlFlow,
+    pin::Pin,
+    task::{Context, Poll, ready},
 };
 
 use http::Response;
+use pin_project_lite::pin_project;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
 use crate::{
     Body,
-    listener::{Checked, Incomings, Shared},
+    listener::{Answering, Checked, Incomings, Place},
 };
 
+use answer::Unsent;
+use head::{Asked, Plain};
 use rest::{Next, Rest};
 
 /// What the lane leaves a connection to.
@@ -43,54 +48,152 @@ pub(crate) enum Onward {
     Bare(usize),
 }
 
-/// Answers the plain requests of a connection. Returns the socket and what is to be spoken on it where a request is not
-/// plain; `None` once the connection has ended.
-pub(crate) async fn run<S>(
-    mut stream: TcpStream,
-    peer: SocketAddr,
-    shared: &Shared<S>,
-) -> Option<(TcpStream, Onward)>
-where
-    S: Service<Incomings, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-{
-    let mut rest = pin!(Rest::new(&shared.config, &shared.drain));
-    loop {
-        let (asked, request) = match poll_fn(|cx| rest.as_mut().poll_next(&stream, cx)).await {
-            Next::Request(asked, request) => (asked, request),
-            Next::Onward(onward) => return Some((stream, onward)),
-            Next::Late(onward) => return Some((socket::rearm(stream).ok()?, onward)),
-            Next::End => return None,
-        };
-        let mut early = false;
-        let response = {
-            let answering = pin!(Checked::new(shared.service.clone(), peer).call(request));
-            answered(&stream, answering, &mut early).await?
-        };
-        let asked = asked.closing_if(shared.drain.is_draining());
-        if !answer::send(&stream, response, asked, &mut early).await {
-            return None;
-        }
-        if early {
-            stream = socket::rearm(stream).ok()?;
-        }
-        rest.as_mut().begin();
+/// The socket and what is to be spoken on it, where a request is not plain; `None` once the connection has ended.
+type Left = Option<(TcpStream, Onward)>;
+
+/// The socket, whether bytes of the next request came, and how it went.
+type Finished = (TcpStream, bool, io::Result<()>);
+
+pin_project! {
+    /// A connection in the lane, until it is left to others or has ended.
+    ///
+    /// Written out, since the future of an `async fn` has room for many a thing twice.
+    pub(crate) struct Lane<S, F> {
+        // Elsewhere while an answer is finished.
+        stream: Option<TcpStream>,
+        peer: SocketAddr,
+        place: Place<S>,
+        asked: Asked,
+        // Whether bytes of the next request came before the answer was done.
+        is_early: bool,
+        #[pin]
+        rest: Rest,
+        #[pin]
+        stage: Stage<F>,
     }
 }
 
-/// What `answering` comes to; `None` if the client is gone before. `early` is set where bytes of a next request come.
-async fn answered<F>(
-    stream: &TcpStream,
-    mut answering: Pin<&mut F>,
-    early: &mut bool,
-) -> Option<Response<Body>>
-where
-    F: Future<Output = Result<Response<Body>, Infallible>>,
-{
-    poll_fn(|cx| match answering.as_mut().poll(cx) {
-        Poll::Ready(Ok(response)) => Poll::Ready(Some(response)),
-        Poll::Ready(Err(never)) => match never {},
-        Poll::Pending => socket::poll_gone(stream, early, cx).map(|()| None),
-    })
-    .await
+pin_project! {
+    #[project = StageProj]
+    enum Stage<F> {
+        Resting,
+        Answering { #[pin] answering: Answering<F> },
+        // Boxed: only an answer that needs it is to pay for it.
+        Finishing { finishing: Pin<Box<dyn Future<Output = Finished> + Send>> },
+    }
 }
+
+impl<S> Lane<S, S::Future>
+where
+    S: Service<Incomings, Response = Response<Body>, Error = Infallible> + Clone,
+{
+    pub(crate) fn new(stream: TcpStream, peer: SocketAddr, place: Place<S>) -> Self {
+        let rest = Rest::new(&place.config, &place.drain);
+        let asked = Asked { is_head: false, closes: false };
+        Self { stream: Some(stream), peer, place, asked, is_early: false, rest, stage: Stage::Resting }
+    }
+
+    fn poll_rest(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<ControlFlow<Left>> {
+        let mut lane = self.project();
+        let Some(stream) = lane.stream else { return Poll::Ready(ControlFlow::Break(None)) };
+        let (onward, is_late) = match ready!(lane.rest.poll_next(stream, cx)) {
+            Next::Request(plain) => {
+                let Plain { asked, request, .. } = *plain;
+                let answering = Checked::new(lane.place.service.clone(), *lane.peer).call(request);
+                *lane.asked = asked;
+                lane.stage.set(Stage::Answering { answering });
+                return Poll::Ready(ControlFlow::Continue(()));
+            }
+            Next::Onward(onward) => (onward, false),
+            Next::Late(onward) => (onward, true),
+            Next::End => return Poll::Ready(ControlFlow::Break(None)),
+        };
+        let stream = lane.stream.take();
+        let stream = if is_late { stream.and_then(socket::rearm) } else { stream };
+        Poll::Ready(ControlFlow::Break(stream.map(|stream| (stream, onward))))
+    }
+
+    fn poll_answer(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<ControlFlow<Left>> {
+        let mut lane = self.as_mut().project();
+        let (StageProj::Answering { answering }, Some(stream)) =
+            (lane.stage.as_mut().project(), &lane.stream)
+        else {
+            return Poll::Ready(ControlFlow::Continue(()));
+        };
+        let Poll::Ready(Ok(response)) = answering.poll(cx) else {
+            return socket::poll_gone(stream, lane.is_early, cx).map(|()| ControlFlow::Break(None));
+        };
+        lane.stage.set(Stage::Resting);
+        let asked = lane.asked.closing_if(lane.place.drain.is_draining());
+        let Ok((unsent, closes)) = answer::send(stream, response, asked) else {
+            return Poll::Ready(ControlFlow::Break(None));
+        };
+        lane.asked.closes = closes;
+        match (unsent, lane.stream.take()) {
+            (Some(unsent), Some(stream)) => {
+                let finishing = Box::pin(finish(stream, unsent, *lane.is_early));
+                lane.stage.set(Stage::Finishing { finishing });
+                Poll::Ready(ControlFlow::Continue(()))
+            }
+            (_, stream) => Poll::Ready(self.go_on(stream)),
+        }
+    }
+
+    /// Begins to rest after an answer, or ends the connection.
+    fn go_on(self: Pin<&mut Self>, stream: Option<TcpStream>) -> ControlFlow<Left> {
+        let mut lane = self.project();
+        lane.stage.set(Stage::Resting);
+        match (lane.asked.closes, stream) {
+            (false, Some(stream)) => {
+                let is_early = std::mem::take(lane.is_early);
+                *lane.stream = if is_early { socket::rearm(stream) } else { Some(stream) };
+                lane.rest.begin();
+                ControlFlow::Continue(())
+            }
+            (_, stream) => {
+                stream.as_ref().map(socket::close);
+                ControlFlow::Break(None)
+            }
+        }
+    }
+}
+
+async fn finish(stream: TcpStream, unsent: Unsent, mut is_early: bool) -> Finished {
+    let ended = match unsent {
+        Unsent::Left(left) => write::rest(&stream, left).await,
+        Unsent::Stream(head, body, framing) => {
+            stream::send(&stream, head, body, framing, &mut is_early).await
+        }
+    };
+    (stream, is_early, ended)
+}
+
+impl<S> Future for Lane<S, S::Future>
+where
+    S: Service<Incomings, Response = Response<Body>, Error = Infallible> + Clone,
+{
+    type Output = Left;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Left> {
+        loop {
+            let lane = self.as_mut().project();
+            let step = match lane.stage.project() {
+                StageProj::Resting => ready!(self.as_mut().poll_rest(cx)),
+                StageProj::Answering { .. } => ready!(self.as_mut().poll_answer(cx)),
+                StageProj::Finishing { finishing } => match ready!(finishing.as_mut().poll(cx)) {
+                    (_, _, Err(_)) => ControlFlow::Break(None),
+                    (stream, is_early, Ok(())) => {
+                        *lane.is_early = is_early;
+                        self.as_mut().go_on(Some(stream))
+                    }
+                },
+            };
+            if let ControlFlow::Break(left) = step {
+                return Poll::Ready(left);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! One port for everything: HTTP/1.1 with upgrades, HTTP/2, and TLS.
 
+mod checked;
 mod connection;
 mod host;
 mod socket;
@@ -10,6 +11,7 @@ use std::{
     future::Future,
     io,
     net::SocketAddr,
+    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -29,7 +31,8 @@ use crate::{Body, Drain};
 /// How long `accept` rests after a failure such as too many open files.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-pub(crate) use connection::Checked;
+pub(crate) use checked::{Answering, Checked};
+pub(crate) use connection::Connection;
 
 /// A request as a [`Listener`] hands it to its service. Its extensions bear the [`Peer`](crate::Peer).
 pub type Incomings = Request<Body>;
@@ -172,15 +175,10 @@ impl Listener {
         S: Service<Incomings, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
         S::Future: Send,
     {
-        let shared = Arc::new(Shared {
-            service,
-            config: self.config,
-            drain: drain.clone(),
-            kill: CancellationToken::new(),
-            open: AtomicUsize::new(0),
-            #[cfg(feature = "tls")]
-            tls: self.tls,
-        });
+        let shared = Shared::new(service, self.config, drain.clone());
+        #[cfg(feature = "tls")]
+        let shared = Shared { tls: self.tls, ..shared };
+        let shared = Arc::new(shared);
         let tracker = TaskTracker::new();
         tokio::select! {
             () = accept(&self.tcp, &shared, &tracker) => {}
@@ -200,6 +198,27 @@ impl Listener {
             tracker.wait().await;
         }
         clean
+    }
+}
+
+impl<S> Shared<S> {
+    pub(crate) fn new(service: S, config: ListenerConfig, drain: Drain) -> Self {
+        Self {
+            service,
+            config,
+            drain,
+            kill: CancellationToken::new(),
+            open: AtomicUsize::new(0),
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+
+    fn is_tls(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        return false;
     }
 }
 
@@ -225,19 +244,38 @@ where
     S: Service<Incomings, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
-    if shared.open.fetch_add(1, Ordering::Relaxed) >= shared.config.sockets {
-        shared.open.fetch_sub(1, Ordering::Relaxed);
-        return;
+    let Some(place) = Place::take(shared) else { return };
+    socket::tune(&stream, &shared.config);
+    match cfg!(unix) && shared.config.lane && !shared.is_tls() {
+        true => tracker.spawn(Connection::new(stream, peer, place)),
+        false => tracker.spawn(connection::serve(stream, peer, place)),
+    };
+}
+
+/// A connection's place among the sockets of a listener, until it is dropped.
+pub(crate) struct Place<S>(Arc<Shared<S>>);
+
+impl<S> Place<S> {
+    /// `None` if there are as many sockets as may be.
+    pub(crate) fn take(shared: &Arc<Shared<S>>) -> Option<Self> {
+        let open = shared.open.fetch_add(1, Ordering::Relaxed);
+        let place = Self(shared.clone());
+        (open < shared.config.sockets).then_some(place)
     }
-    let shared = shared.clone();
-    tracker.spawn(async move {
-        socket::tune(&stream, &shared.config);
-        tokio::select! {
-            () = shared.kill.cancelled() => {}
-            () = connection::serve(stream, peer, &shared) => {}
-        }
-        shared.open.fetch_sub(1, Ordering::Relaxed);
-    });
+}
+
+impl<S> Deref for Place<S> {
+    type Target = Arc<Shared<S>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<S> Drop for Place<S> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Whether an error of `accept` is that connection's alone, and the next may be accepted at once.

@@ -2,7 +2,6 @@
 
 use std::io;
 
-use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
     header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING},
@@ -12,7 +11,7 @@ use http_body::Body as _;
 use hyper::ext::ReasonPhrase;
 use tokio::net::TcpStream;
 
-use super::{date, head::Asked, socket, stream, write};
+use super::{date, head::Asked, write};
 use crate::Body;
 
 /// How the head says where the body ends.
@@ -24,46 +23,36 @@ pub(super) enum Framing {
     Unsaid,
 }
 
-/// Sends `response`. Whether the connection goes on.
-pub(super) async fn send(
+/// What is still to be written of an answer.
+pub(super) enum Unsent {
+    /// What the socket did not take at once.
+    Left(write::Left),
+    /// A body that comes in frames, and the head before it.
+    Stream(Vec<u8>, Body, Framing),
+}
+
+/// Sends as much of `response` as the socket takes at once. Gives back what is left, and whether the connection ends with
+/// it.
+pub(super) fn send(
     socket: &TcpStream,
     response: Response<Body>,
     asked: Asked,
-    early: &mut bool,
-) -> bool {
+) -> io::Result<(Option<Unsent>, bool)> {
     let (mut parts, body) = response.into_parts();
     let body = if refuse_interim(&mut parts) { Body::empty() } else { body };
     let asked = asked.closing_if(says_close(&parts.headers));
     let framing = framing(&parts, &body, asked);
-    let is_sent = if asked.is_head || !may_have_body(parts.status) {
-        drop(body);
-        write::all(socket, |out| put_head(&parts, framing, asked, out), Bytes::new()).await
-    } else {
-        send_body(socket, &parts, body, framing, asked, early).await
-    };
-    if asked.closes && is_sent.is_ok() {
-        socket::close(socket);
-    }
-    is_sent.is_ok() && !asked.closes
-}
-
-async fn send_body(
-    socket: &TcpStream,
-    parts: &Parts,
-    body: Body,
-    framing: Framing,
-    asked: Asked,
-    early: &mut bool,
-) -> io::Result<()> {
-    match body.into_whole() {
-        Ok(bytes) => write::all(socket, |out| put_head(parts, framing, asked, out), bytes).await,
+    let body = if asked.is_head || !may_have_body(parts.status) { Body::empty() } else { body };
+    let put = |out: &mut Vec<u8>| put_head(&parts, framing, asked, out);
+    let unsent = match body.into_whole() {
+        Ok(bytes) => write::begin(socket, put, bytes, b"")?.map(Unsent::Left),
         Err(body) => {
             let mut head = Vec::with_capacity(256);
-            put_head(parts, framing, asked, &mut head);
-            // Boxed: only a stream is to pay for it.
-            Box::pin(stream::send(socket, head, body, framing, early)).await
+            put(&mut head);
+            Some(Unsent::Stream(head, body, framing))
         }
-    }
+    };
+    Ok((unsent, asked.closes))
 }
 
 /// Answers in place of a service that gives an interim status, which is no answer.

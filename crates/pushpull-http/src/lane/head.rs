@@ -165,3 +165,6 @@ fn length(value: &[u8]) -> Option<usize> {
     let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(value).ok().filter(|_| is_number)?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,21 +12,21 @@ use tokio::{
     net::TcpStream,
     time::{Instant, Sleep, sleep_until},
 };
-use tokio_util::sync::WaitForCancellationFuture;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{
     Onward,
-    head::{Asked, Verdict},
+    head::{Plain, Verdict},
     socket,
 };
-use crate::{Drain, Incomings, ListenerConfig};
+use crate::{Drain, ListenerConfig};
 
 /// How long the lane waits for the rest of a body whose head has come. Then it is hyper's to wait.
 const BODY_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What comes after a rest.
 pub(super) enum Next {
-    Request(Asked, Incomings),
+    Request(Box<Plain>),
     Onward(Onward),
     /// The same, after the readiness of the socket was cleared.
     Late(Onward),
@@ -35,11 +35,11 @@ pub(super) enum Next {
 
 pin_project! {
     /// A connection between two requests: how long it may rest, and what ends it.
-    pub(super) struct Rest<'a> {
+    pub(super) struct Rest {
         #[pin]
         sleep: Sleep,
         #[pin]
-        drained: WaitForCancellationFuture<'a>,
+        drained: WaitForCancellationFutureOwned,
         head: Duration,
         due: Instant,
         stage: Stage,
@@ -58,8 +58,8 @@ enum Stage {
     Body,
 }
 
-impl<'a> Rest<'a> {
-    pub(super) fn new(config: &ListenerConfig, drain: &'a Drain) -> Self {
+impl Rest {
+    pub(super) fn new(config: &ListenerConfig, drain: &Drain) -> Self {
         let due = Instant::now() + config.first_byte;
         Self {
             sleep: sleep_until(due),
@@ -85,7 +85,7 @@ impl<'a> Rest<'a> {
         while let Poll::Ready(looked) = socket::poll_look(stream, cx) {
             let Ok(Some((verdict, seen))) = looked else { return Poll::Ready(Next::End) };
             match verdict {
-                Verdict::Plain(plain) => return Poll::Ready(Next::Request(plain.asked, plain.request)),
+                Verdict::Plain(plain) => return Poll::Ready(Next::Request(plain)),
                 Verdict::Partial => self.as_mut().see_head(),
                 Verdict::BodyPartial => self.as_mut().see_body(),
                 Verdict::Bare => return Poll::Ready(Next::Onward(Onward::Bare(seen))),

@@ -94,9 +94,9 @@ fn is_closed(stream: &TcpStream) -> bool {
     ready.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed()))
 }
 
-/// The same socket, whose readiness is asked for anew.
-pub(super) fn rearm(stream: TcpStream) -> io::Result<TcpStream> {
-    TcpStream::from_std(stream.into_std()?)
+/// The same socket, whose readiness is asked for anew; `None` where the system refuses.
+pub(super) fn rearm(stream: TcpStream) -> Option<TcpStream> {
+    TcpStream::from_std(stream.into_std().ok()?).ok()
 }
 
 /// Ends the connection after an answer. What has come meanwhile is dropped first: the system would else break the

@@ -4,7 +4,6 @@ use std::{
     cell::Cell,
     future::poll_fn,
     io::{self, IoSlice, Write},
-    pin::Pin,
 };
 
 use bytes::{Buf, Bytes, buf::Chain};
@@ -20,7 +19,7 @@ thread_local! {
 }
 
 /// What a socket did not take yet.
-type Left = Chain<Chain<Bytes, Bytes>, &'static [u8]>;
+pub(super) type Left = Chain<Chain<Bytes, Bytes>, &'static [u8]>;
 
 /// Writes what `put` puts into a buffer, and then `body`; in one write, if the socket takes it.
 pub(super) async fn all(socket: &TcpStream, put: impl FnOnce(&mut Vec<u8>), body: Bytes) -> io::Result<()> {
@@ -45,7 +44,7 @@ pub(super) async fn chunk(socket: &TcpStream, head: &[u8], data: Bytes) -> io::R
 }
 
 /// Writes as much as the socket takes at once. What is left has bytes of its own.
-fn begin(
+pub(super) fn begin(
     socket: &TcpStream,
     put: impl FnOnce(&mut Vec<u8>),
     mut body: Bytes,
@@ -75,16 +74,14 @@ fn begin(
     Ok(left)
 }
 
-/// Boxed: it is rare, and must not make every connection's future larger.
-fn rest(socket: &TcpStream, mut left: Left) -> Pin<Box<impl Future<Output = io::Result<()>>>> {
-    Box::pin(async move {
-        while left.has_remaining() {
-            poll_fn(|cx| socket.poll_write_ready(cx)).await?;
-            let written = write(socket, &left)?;
-            left.advance(written);
-        }
-        Ok(())
-    })
+/// Writes what is left, as the socket takes it.
+pub(super) async fn rest(socket: &TcpStream, mut left: Left) -> io::Result<()> {
+    while left.has_remaining() {
+        poll_fn(|cx| socket.poll_write_ready(cx)).await?;
+        let written = write(socket, &left)?;
+        left.advance(written);
+    }
+    Ok(())
 }
 
 /// How many bytes the socket took: none if it takes none now.

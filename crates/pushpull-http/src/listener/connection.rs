@@ -7,10 +7,10 @@ use std::{
     net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
+    task::{Context, Poll},
     time::Duration,
 };
 
-use futures_util::future::{Either, Ready};
 use http::{Request, Response};
 use hyper::{
     body::{Body as _, Incoming},
@@ -18,14 +18,15 @@ use hyper::{
     server::conn::{http1, http2},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use pin_project_lite::pin_project;
 use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tower_service::Service;
 
-use super::{Incomings, Shared, host, target};
+use super::{Checked, Incomings, Place, Shared, target};
 use crate::{
-    Body, Drain, Peer,
-    lane::{self, Onward},
-    problem::problem_response,
+    Body, Drain,
+    lane::{Lane, Onward},
 };
 
 /// What HTTP/2 with prior knowledge begins with (RFC 9113, 3.4).
@@ -46,37 +47,92 @@ enum Spoken {
     Http2,
 }
 
-pub(super) async fn serve<S>(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared<S>>)
+pin_project! {
+    /// A connection that begins in the lane.
+    pub(crate) struct Connection<S, F> {
+        #[pin]
+        lane: Lane<S, F>,
+        // Where it goes on. Boxed: only connections that need it are to pay for it.
+        onward: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+        peer: SocketAddr,
+        shared: Arc<Shared<S>>,
+        #[pin]
+        killed: WaitForCancellationFutureOwned,
+    }
+}
+
+impl<S> Connection<S, S::Future>
+where
+    S: Service<Incomings, Response = Response<Body>, Error = Infallible> + Clone,
+{
+    pub(crate) fn new(stream: TcpStream, peer: SocketAddr, place: Place<S>) -> Self {
+        let (shared, killed) = (Arc::clone(&place), place.kill.clone().cancelled_owned());
+        Self { lane: Lane::new(stream, peer, place), onward: None, peer, shared, killed }
+    }
+}
+
+impl<S> Future for Connection<S, S::Future>
 where
     S: Service<Incomings, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
-    #[cfg(feature = "tls")]
-    if let Some(tls) = &shared.tls {
-        let accepted = timeout(shared.config.first_byte, tls.acceptor().accept(stream)).await;
-        if let Ok(Ok(stream)) = accepted {
-            let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            let spoken = if is_http2 { Spoken::Http2 } else { Spoken::Http1 };
-            // Boxed: only connections that need it are to pay for it.
-            Box::pin(talk(TokioIo::new(stream), spoken, peer, shared)).await;
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut connection = self.project();
+        if connection.onward.is_none()
+            && let Poll::Ready(left) = connection.lane.as_mut().poll(cx)
+        {
+            let Some((stream, onward)) = left else { return Poll::Ready(()) };
+            *connection.onward =
+                Some(Box::pin(go_on(stream, onward, *connection.peer, connection.shared.clone())));
         }
-        return;
+        let onward = connection.onward.as_mut();
+        if onward.is_some_and(|onward| onward.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(());
+        }
+        connection.killed.poll(cx)
     }
-    let onward = match cfg!(unix) && shared.config.lane {
-        true => lane::run(stream, peer, shared).await,
-        // Boxed: it is rare, and must not make every connection's future larger.
-        false => Box::pin(sniffed(stream, shared)).await,
+}
+
+/// Serves a connection without the lane, under TLS if there is any.
+pub(super) async fn serve<S>(stream: TcpStream, peer: SocketAddr, place: Place<S>)
+where
+    S: Service<Incomings, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
+    let shared = &*place;
+    let served = async {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &shared.tls {
+            let accepted = timeout(shared.config.first_byte, tls.acceptor().accept(stream)).await;
+            if let Ok(Ok(stream)) = accepted {
+                let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                let spoken = if is_http2 { Spoken::Http2 } else { Spoken::Http1 };
+                talk(TokioIo::new(stream), spoken, peer, shared).await;
+            }
+            return;
+        }
+        if let Some((stream, onward)) = sniffed(stream, shared).await {
+            // Boxed: what was needed to get here is to cost nothing any more.
+            Box::pin(go_on(stream, onward, peer, shared.clone())).await;
+        }
     };
-    // Boxed: only connections that need it are to pay for it.
+    tokio::select! {
+        () = served => {}
+        () = shared.kill.cancelled() => {}
+    }
+}
+
+async fn go_on<S>(stream: TcpStream, onward: Onward, peer: SocketAddr, shared: Arc<Shared<S>>)
+where
+    S: Service<Incomings, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+{
     match onward {
-        Some((stream, Onward::Http1)) => {
-            Box::pin(talk(TokioIo::new(stream), Spoken::Http1, peer, shared)).await
-        }
-        Some((stream, Onward::Http2)) => {
-            Box::pin(talk(TokioIo::new(stream), Spoken::Http2, peer, shared)).await
-        }
-        Some((stream, Onward::Bare(seen))) => Box::pin(talk_mended(stream, seen, peer, shared)).await,
-        None => {}
+        Onward::Http1 => talk(TokioIo::new(stream), Spoken::Http1, peer, &shared).await,
+        Onward::Http2 => talk(TokioIo::new(stream), Spoken::Http2, peer, &shared).await,
+        Onward::Bare(seen) => Box::pin(talk_mended(stream, seen, peer, &shared)).await,
     }
 }
 
@@ -177,33 +233,6 @@ async fn until_drained<C: Future>(connection: C, end: impl FnOnce(Pin<&mut C>), 
     connection.await
 }
 
-/// Checks what every request owes, and notes its peer.
-#[derive(Clone)]
-pub(crate) struct Checked<S> {
-    service: S,
-    peer: SocketAddr,
-}
-
 fn received(body: Incoming) -> Body {
     if body.is_end_stream() { Body::empty() } else { Body::new(body) }
-}
-
-impl<S> Checked<S>
-where
-    S: Service<Incomings, Response = Response<Body>, Error = Infallible>,
-{
-    pub(crate) fn new(service: S, peer: SocketAddr) -> Self {
-        Self { service, peer }
-    }
-
-    pub(crate) fn call(
-        mut self,
-        mut request: Incomings,
-    ) -> Either<Ready<Result<Response<Body>, Infallible>>, S::Future> {
-        if let Err(problem) = host::check(&request) {
-            return Either::Left(futures_util::future::ready(Ok(problem_response(&problem, None))));
-        }
-        request.extensions_mut().insert(Peer(self.peer));
-        Either::Right(self.service.call(request))
-    }
 }
