@@ -39,7 +39,7 @@ pub(crate) struct BrokerFeed {
     /// See [`Wish::looked_to`].
     looked_to: u64,
     /// Set if it does not ask for what was gone when it began.
-    since: Option<Since>,
+    since: Option<Box<Since>>,
     /// Whether it ever was at the head.
     was_live: bool,
     /// Whether it has not looked yet: what is gone from then on, it loses by being slow.
@@ -54,13 +54,21 @@ pub(crate) struct BrokerFeed {
 #[derive(Debug)]
 enum Stage {
     /// Begins with a gap, if there is one, and a place.
-    Beginning(Option<Gap>),
-    /// Its events, the gap it begins with, and its place.
-    Snapshot(vec::IntoIter<Event>, Option<Gap>, Cursor),
+    Beginning(Option<Box<Gap>>),
+    Snapshot(Box<Untold>),
     Running,
-    Closing(Option<Duration>, Option<Cursor>),
+    /// With the delay and the place to come back with.
+    Closing(Box<(Option<Duration>, Option<Cursor>)>),
     /// At the place that was told last; `None` in the middle of a snapshot.
     Ended(Option<Cursor>),
+}
+
+/// What is left of a snapshot: the gap it begins with, its events, and its place.
+#[derive(Debug)]
+struct Untold {
+    gap: Option<Gap>,
+    events: vec::IntoIter<Event>,
+    place: Cursor,
 }
 
 impl BrokerFeed {
@@ -88,7 +96,7 @@ impl BrokerFeed {
 
     /// Whether `event`, which somebody else took, is the first that it lacks of its one topic, by the chain of `prev`.
     fn has_none_until(&self, event: &Event) -> bool {
-        match (event.prev(), &self.interest.readers[..]) {
+        match (event.prev(), self.interest.readers()) {
             (Prev::At(prev), [one]) if self.interest.is_exact() => {
                 prev.seq() <= self.place && one.slot.lock().lost_to <= self.place
             }
@@ -111,7 +119,7 @@ impl BrokerFeed {
             conflate: self.conflate == Conflate::Key,
             told_to: self.told_to,
             looked_to: self.looked_to,
-            since: self.since,
+            since: self.since.as_deref().copied(),
             thin_after: self.thin_after,
         })
     }
@@ -124,12 +132,13 @@ impl BrokerFeed {
         }
         match std::mem::replace(&mut self.stage, Stage::Running) {
             Stage::Beginning(gap) => self.take_beginning(gap, out),
-            Stage::Snapshot(events, gap, place) => {
-                out.deliveries.extend(gap.map(Delivery::Gap));
-                self.take_snapshot(events, place, bounds, out);
+            Stage::Snapshot(mut untold) => {
+                out.deliveries.extend(untold.gap.take().map(Delivery::Gap));
+                self.take_snapshot(untold, bounds, out);
                 return Some(());
             }
-            Stage::Closing(retry, cursor) => {
+            Stage::Closing(ending) => {
+                let (retry, cursor) = *ending;
                 out.deliveries.push(Delivery::Link(Link::Ended { retry, cursor }));
                 self.stage = Stage::Ended(cursor);
                 return Some(());
@@ -146,9 +155,9 @@ impl BrokerFeed {
         Some(())
     }
 
-    fn take_beginning(&mut self, gap: Option<Gap>, out: &mut Batch) {
+    fn take_beginning(&mut self, gap: Option<Box<Gap>>, out: &mut Batch) {
         if let Some(gap) = gap {
-            self.tell(gap, out);
+            self.tell(*gap, out);
             // Its cursor is where all that is retained follows, which this consumer does not want.
             if self.overflow == Overflow::Latest && self.may_follow() {
                 self.skip(out);
@@ -159,29 +168,23 @@ impl BrokerFeed {
         }
     }
 
-    fn take_snapshot(
-        &mut self,
-        mut events: vec::IntoIter<Event>,
-        place: Cursor,
-        bounds: Bounds,
-        out: &mut Batch,
-    ) {
+    fn take_snapshot(&mut self, mut untold: Box<Untold>, bounds: Bounds, out: &mut Batch) {
         let (mut taken, mut bytes) = (0, 0);
-        while let Some(next) = events.as_slice().first() {
+        while let Some(next) = untold.events.as_slice().first() {
             if !self.wanted.matches(next.topic()) {
-                events.next();
+                untold.events.next();
                 continue;
             }
             bytes += next.payload().len();
             if taken == bounds.events || (taken > 0 && bytes > bounds.bytes) {
                 out.more = true;
-                self.stage = Stage::Snapshot(events, None, place);
+                self.stage = Stage::Snapshot(untold);
                 return;
             }
-            out.deliveries.extend(events.next().map(Delivery::Event));
+            out.deliveries.extend(untold.events.next().map(Delivery::Event));
             taken += 1;
         }
-        out.deliveries.push(Delivery::Place(place));
+        out.deliveries.push(Delivery::Place(untold.place));
         out.more = self.hub.has_news(&self.interest, self.place);
     }
 
@@ -250,7 +253,7 @@ impl BrokerFeed {
     fn tell(&mut self, gap: Gap, out: &mut Batch) {
         out.deliveries.push(Delivery::Gap(gap));
         if self.overflow == Overflow::Close {
-            self.stage = Stage::Closing(None, Some(gap.cursor));
+            self.stage = Stage::Closing(Box::new((None, Some(gap.cursor))));
         }
     }
 }
@@ -272,7 +275,7 @@ impl Feed for BrokerFeed {
                 return Poll::Ready(Some(Ok(())));
             }
             if self.hub.is_closed() {
-                self.stage = Stage::Closing(Some(CLOSED_RETRY), self.place());
+                self.stage = Stage::Closing(Box::new((Some(CLOSED_RETRY), self.place())));
             } else if out.more && bounds.events > 0 {
                 // Much was scanned for little: let others run.
                 cx.waker().wake_by_ref();
@@ -288,8 +291,9 @@ impl Feed for BrokerFeed {
 
     fn place(&self) -> Option<Cursor> {
         match self.stage {
-            Stage::Snapshot(..) | Stage::Beginning(_) => None,
-            Stage::Closing(_, cursor) | Stage::Ended(cursor) => cursor,
+            Stage::Snapshot(_) | Stage::Beginning(_) => None,
+            Stage::Closing(ref ending) => ending.1,
+            Stage::Ended(cursor) => cursor,
             // Unknown while history became another so often that nobody knows what the place was called.
             Stage::Running => Some(self.cursor(self.place)).filter(|place| *place != Cursor::UNKNOWN),
         }
@@ -334,5 +338,17 @@ impl Feed for BrokerFeed {
             (self.place, self.is_fresh) = (stride.to().seq(), false);
         }
         is_same
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_feed_is_small() {
+        assert!(size_of::<BrokerFeed>() <= 176, "{} bytes", size_of::<BrokerFeed>());
+        assert!(size_of::<Stage>() <= 24, "{}", size_of::<Stage>());
+        assert!(size_of::<Interest>() <= 48, "{}", size_of::<Interest>());
     }
 }

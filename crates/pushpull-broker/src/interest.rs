@@ -140,10 +140,17 @@ impl Drop for Watch {
     }
 }
 
-/// What one subscription waits for.
+/// What one subscription waits for. Most wait for one topic: that needs no memory of its own.
 #[derive(Debug)]
-pub(crate) struct Interest {
-    pub(crate) readers: Vec<Reader>,
+pub(crate) enum Interest {
+    One(Reader, Waiter),
+    Many(Box<Many>),
+}
+
+/// Several topics, or a pattern.
+#[derive(Debug)]
+pub(crate) struct Many {
+    readers: Vec<Reader>,
     watches: Vec<Watch>,
     waiters: Vec<Waiter>,
 }
@@ -154,6 +161,11 @@ impl Interest {
         topics: &Arc<Topics>,
         patterns: &Arc<Patterns>,
     ) -> Self {
+        if let Some(topic) = wanted.single() {
+            let reader = topics.read(&topic);
+            let waiter = Waiter::new(reader.slot.signal.clone());
+            return Self::One(reader, waiter);
+        }
         let mut readers = Vec::new();
         let mut watches = Vec::new();
         for entry in wanted {
@@ -165,29 +177,50 @@ impl Interest {
         let signals = readers.iter().map(|reader| &reader.slot.signal);
         let waiters =
             signals.chain(watches.iter().map(|watch| &watch.post.signal)).cloned().map(Waiter::new).collect();
-        Self { readers, watches, waiters }
+        Self::Many(Box::new(Many { readers, watches, waiters }))
+    }
+
+    /// The topics that it names.
+    pub(crate) fn readers(&self) -> &[Reader] {
+        match self {
+            Self::One(reader, _) => std::slice::from_ref(reader),
+            Self::Many(many) => &many.readers,
+        }
+    }
+
+    fn watches(&self) -> &[Watch] {
+        match self {
+            Self::One(..) => &[],
+            Self::Many(many) => &many.watches,
+        }
     }
 
     /// Whether every entry names one topic.
     pub(crate) fn is_exact(&self) -> bool {
-        self.watches.is_empty()
+        self.watches().is_empty()
     }
 
     /// Up to here records of topics that its patterns match may have been dropped.
     pub(crate) fn forgotten_to(&self) -> u64 {
-        let posts = self.watches.iter().map(|watch| watch.post.forgotten_to.load(Ordering::SeqCst));
+        let posts = self.watches().iter().map(|watch| watch.post.forgotten_to.load(Ordering::SeqCst));
         posts.max().unwrap_or(0)
     }
 
     /// The one signal it waits for, if it is one.
     pub(crate) fn single_signal(&self) -> Option<&Arc<Signal>> {
-        match &self.waiters[..] {
-            [one] => Some(one.signal()),
-            _ => None,
+        match self {
+            Self::One(_, waiter) => Some(waiter.signal()),
+            Self::Many(many) => match &many.waiters[..] {
+                [one] => Some(one.signal()),
+                _ => None,
+            },
         }
     }
 
     pub(crate) fn register(&mut self, waker: &Waker) {
-        self.waiters.iter_mut().for_each(|waiter| waiter.register(waker));
+        match self {
+            Self::One(_, waiter) => waiter.register(waker),
+            Self::Many(many) => many.waiters.iter_mut().for_each(|waiter| waiter.register(waker)),
+        }
     }
 }

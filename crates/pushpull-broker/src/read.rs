@@ -102,13 +102,13 @@ impl Hub {
             return self.head() > place;
         }
         let is_new = |slot: &TopicSlot| slot.newest_seq.load(Ordering::Acquire) > place;
-        interest.readers.iter().any(|reader| is_new(&reader.slot))
+        interest.readers().iter().any(|reader| is_new(&reader.slot))
     }
 
     fn read_lists(&self, wish: &Wish<'_>) -> Scanned {
         let head = self.head();
         let mut scanned = Scanned::up_to(wish.place);
-        for reader in &wish.interest.readers {
+        for reader in wish.interest.readers() {
             let state = reader.slot.lock();
             if wish.counts(&reader.slot) {
                 scanned.note_loss(state.lost_to);
@@ -116,7 +116,7 @@ impl Hub {
             let mut fill = Fill::new(wish);
             fill.take(state.between(wish.place, head), 1, &mut scanned.events);
         }
-        if wish.interest.readers.len() > 1 {
+        if wish.interest.readers().len() > 1 {
             scanned.events.sort_unstable_by_key(|event| event.cursor().seq());
         }
         scanned.place = head;
@@ -155,7 +155,7 @@ impl Hub {
             scanned.note_loss(search.lost_to);
         }
         scanned.note_loss(wish.forgotten_to());
-        for reader in wish.interest.readers.iter().filter(|reader| wish.counts(&reader.slot)) {
+        for reader in wish.interest.readers().iter().filter(|reader| wish.counts(&reader.slot)) {
             scanned.note_loss(reader.slot.lock().lost_to);
         }
         let mut waiting = ring.log.after(scanned.place);

@@ -51,7 +51,7 @@ impl Hub {
         start: Start,
     ) -> Result<Snapshot, Problem> {
         let mut collecting = Collecting::new(self, interest, wanted, start);
-        let place = match &interest.readers[..] {
+        let place = match interest.readers() {
             [reader] if interest.is_exact() => collecting.collect_one(&reader.slot)?,
             _ => collecting.collect()?,
         };
@@ -134,7 +134,7 @@ impl<'a> Collecting<'a> {
 
     /// Collects all there is, of nothing that is known yet.
     fn take_all(&mut self) -> Result<(), Problem> {
-        for reader in &self.interest.readers {
+        for reader in self.interest.readers() {
             self.take(&reader.slot)?;
         }
         for pattern in self.wanted.iter().filter(|pattern| !pattern.is_exact()) {

@@ -150,11 +150,19 @@ impl Stride {
 pub struct Subscription {
     feed: Box<dyn Feed>,
     transport: Option<&'static str>,
-    taken: VecDeque<Delivery>,
-    place: Option<Cursor>,
     credit: Option<u64>,
-    pace: Option<Pace>,
+    /// What few have, so that a server's many stay small.
+    pace: Option<Box<Pace>>,
+    streamed: Option<Box<Streamed>>,
     ended: bool,
+}
+
+/// What the [`Stream`] took and has not returned yet. Kept from its first delivery on.
+#[derive(Default)]
+struct Streamed {
+    taken: VecDeque<Delivery>,
+    /// Of the delivery that was returned last.
+    place: Option<Cursor>,
     /// What ended it, while deliveries that came with it are still to be returned.
     failed: Option<ConsumeError>,
 }
@@ -174,12 +182,10 @@ impl Subscription {
         Self {
             feed: Box::new(feed),
             transport: None,
-            taken: VecDeque::new(),
-            place: None,
             credit: request.window.map(|window| u64::from(window.get())),
-            pace: request.rate.map(|rate| Pace { rate, next: None, left: 0 }),
+            pace: request.rate.map(|rate| Box::new(Pace { rate, next: None, left: 0 })),
+            streamed: None,
             ended: false,
-            failed: None,
         }
     }
 
@@ -266,7 +272,10 @@ impl Subscription {
 
     /// Everything asked for up to this place was taken from it.
     pub fn place(&self) -> Option<Cursor> {
-        if self.taken.is_empty() { self.feed.place() } else { self.place }
+        match &self.streamed {
+            Some(streamed) if !streamed.taken.is_empty() => streamed.place,
+            _ => self.feed.place(),
+        }
     }
 
     /// Asks for `topics` from the place on, in place of what was asked for before.
@@ -278,8 +287,8 @@ impl Subscription {
     /// If the source cannot deliver them.
     pub fn retarget(&mut self, topics: Topics) -> Result<(), SubscribeError> {
         self.feed.retarget(topics)?;
-        if !self.taken.is_empty() {
-            self.taken.extend(self.feed.place().map(Delivery::Place));
+        if let Some(streamed) = self.streamed.as_mut().filter(|streamed| !streamed.taken.is_empty()) {
+            streamed.taken.extend(self.feed.place().map(Delivery::Place));
         }
         Ok(())
     }
@@ -291,15 +300,19 @@ impl Subscription {
 
     /// Whether it stands with others: see [`Standing`].
     pub fn standing(&self) -> Option<Standing> {
-        let plain = self.credit.is_none() && self.pace.is_none() && self.taken.is_empty();
-        plain.then(|| self.feed.standing()).flatten()
+        self.is_plain().then(|| self.feed.standing()).flatten()
     }
 
     /// Takes `stride` as if it had been polled, if that is what it would have given: see [`Feed::follow`]. `false`, and
     /// nothing is taken, if not.
     pub fn follow(&mut self, stride: &Stride) -> bool {
-        let is_plain = self.credit.is_none() && self.pace.is_none() && self.taken.is_empty() && !self.ended;
-        is_plain && self.feed.follow(stride)
+        self.is_plain() && !self.ended && self.feed.follow(stride)
+    }
+
+    /// Whether nothing is between it and its feed.
+    fn is_plain(&self) -> bool {
+        let has_taken = self.streamed.as_ref().is_some_and(|streamed| !streamed.taken.is_empty());
+        self.credit.is_none() && self.pace.is_none() && !has_taken
     }
 
     /// The next delivery; `None` after the end.
@@ -311,22 +324,33 @@ impl Subscription {
     }
 
     fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, ConsumeError>>> {
-        while self.taken.is_empty() {
-            if let Some(error) = self.failed.take() {
+        let mut streamed = self.streamed.take().unwrap_or_default();
+        let polled = self.poll_streamed(cx, &mut streamed);
+        self.streamed = Some(streamed);
+        polled
+    }
+
+    fn poll_streamed(
+        &mut self,
+        cx: &mut Context<'_>,
+        streamed: &mut Streamed,
+    ) -> Poll<Option<Result<Delivery, ConsumeError>>> {
+        while streamed.taken.is_empty() {
+            if let Some(error) = streamed.failed.take() {
                 return Poll::Ready(Some(Err(error)));
             }
             // All that was taken has been returned, so what the feed says is the place of the last of it.
-            self.place = self.feed.place().or(self.place);
+            streamed.place = self.feed.place().or(streamed.place);
             let mut batch = Batch::default();
             match ready!(self.poll_batch(cx, Bounds::default(), &mut batch)) {
-                Some(polled) => self.failed = polled.err(),
+                Some(polled) => streamed.failed = polled.err(),
                 None if batch.deliveries.is_empty() => return Poll::Ready(None),
                 None => {}
             }
-            self.taken.extend(batch.deliveries);
+            streamed.taken.extend(batch.deliveries);
         }
-        let delivery = self.taken.pop_front();
-        self.place = delivery.as_ref().and_then(Delivery::place).or(self.place);
+        let delivery = streamed.taken.pop_front();
+        streamed.place = delivery.as_ref().and_then(Delivery::place).or(streamed.place);
         Poll::Ready(delivery.map(Ok))
     }
 }

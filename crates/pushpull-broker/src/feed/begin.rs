@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use pushpull_core::{Cursor, CursorStanding, ErrorKind, Gap, GapReason, Problem, Start, StartAt, Subscribe};
 
-use super::{BrokerFeed, Stage};
+use super::{BrokerFeed, Stage, Untold};
 use crate::{hub::Hub, snapshot::Snapshot};
 
 /// How long a consumer is asked to stay away whose place has not come yet.
@@ -57,7 +57,7 @@ impl BrokerFeed {
 
     fn begin_earliest(&mut self) {
         // What is gone by now is not asked for; what goes from now on is told, though another topic lost newer events.
-        self.since = Some(self.hub.since_now(&self.interest));
+        self.since = Some(Box::new(self.hub.since_now(&self.interest)));
         self.place = self.hub.floor();
     }
 
@@ -71,7 +71,8 @@ impl BrokerFeed {
         self.told_to = snapshot.lost_to;
         // Kept, since it must be told whatever becomes of history until then.
         let place = self.cursor(self.place);
-        self.stage = Stage::Snapshot(snapshot.events.into_iter(), gap, place);
+        let events = snapshot.events.into_iter();
+        self.stage = Stage::Snapshot(Box::new(Untold { gap, events, place }));
     }
 
     fn resume(&mut self, cursor: Cursor, verdict: CursorStanding) -> Result<(), Problem> {
@@ -114,7 +115,7 @@ impl BrokerFeed {
         self.told_to = self.peek().lost_to.unwrap_or(0);
         let complete_from = self.told_to.max(place).saturating_add(1);
         let gap = Gap::new(came_with, self.cursor(complete_from), self.cursor(place), reason);
-        self.stage = Stage::Beginning(Some(gap));
+        self.stage = Stage::Beginning(Some(Box::new(gap)));
     }
 }
 
