@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::{
     Backoff, Batch, Bounds, ConsumeError, Cursor, Delivery, ErrorKind, Feed, Link, Problem, Retry, Standing,
-    Start, StartAt, Subscribe, SubscribeError, Subscription, Topics,
+    Start, StartAt, Stride, Subscribe, SubscribeError, Subscription, Topics,
 };
 
 pub use dial::{Dial, Dialing, End};
@@ -296,6 +296,10 @@ impl<D: Dial> Feed for Reconnecting<D> {
 
     fn standing(&self) -> Option<Standing> {
         None
+    }
+
+    fn follow(&mut self, _: &Stride) -> bool {
+        false
     }
 
     fn transport(&self) -> Option<&'static str> {
