@@ -43,6 +43,12 @@ pub(crate) struct Flags {
     /// Most keys of a topic that a snapshot gives.
     #[arg(long, value_name = "N", default_value = "10000")]
     retain_keys: usize,
+    /// How many of the newest events keep their encodings for those who come later.
+    #[arg(long, value_name = "N", default_value = "4096")]
+    encoded_messages: usize,
+    /// Most bytes of kept encodings.
+    #[arg(long, value_name = "N", default_value = "16777216")]
+    encoded_bytes: u64,
     /// Most topics on record.
     #[arg(long, value_name = "N", default_value = "1000000", value_parser = at_least_one::<NonZeroUsize>)]
     max_topics: NonZeroUsize,
@@ -100,6 +106,7 @@ impl Flags {
             .with_bytes(self.retain_bytes.get())
             .with_topic_bytes(self.retain_topic_bytes.get())
             .with_keys(self.retain_keys)
+            .with_encodings(self.encoded_messages, self.encoded_bytes)
             .with_topics(self.max_topics.get())
             .with_payload(self.max_payload.get());
         match self.retain_seconds {

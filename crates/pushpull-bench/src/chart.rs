@@ -17,7 +17,7 @@ const TITLE: f64 = 30.0;
 const FOOT: f64 = 48.0;
 /// An entry of the legend.
 const ENTRY: f64 = 22.0;
-const COLUMNS: usize = 3;
+const COLUMNS: usize = 2;
 
 /// Panels one below the other, with one x axis and one legend.
 #[derive(Debug)]

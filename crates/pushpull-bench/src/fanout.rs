@@ -32,6 +32,16 @@ const SETTLE: Duration = Duration::from_secs(10);
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Fanout {
+    #[command(flatten)]
+    pub(crate) load: Load,
+    /// How many subscribers there are.
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) subscribers: usize,
+}
+
+/// What is published, and by what it is carried.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Load {
     /// How the subscribers are connected; not `http-poll`, by which nobody is told.
     #[arg(
         long,
@@ -39,9 +49,6 @@ pub(crate) struct Fanout {
         value_parser = EnumValueParser::<Transport>::new().try_map(Transport::telling)
     )]
     pub(crate) transport: Transport,
-    /// How many they are.
-    #[arg(long, default_value_t = 1000)]
-    pub(crate) subscribers: usize,
     /// How long is published.
     #[arg(long, default_value_t = 8)]
     pub(crate) seconds: u64,
@@ -73,11 +80,11 @@ impl Fanout {
 
     /// Opens the subscriptions.
     pub(crate) fn open(&self, server: &Server) -> io::Result<Subscribers> {
-        if self.deflate && self.transport != Transport::Ws {
+        if self.load.deflate && self.load.transport != Transport::Ws {
             return Err(io::Error::other("only `--transport ws` is measured deflated"));
         }
-        let mut target = Target::new(self.transport, server.address, Arc::new(self.shape()));
-        target.deflate = self.deflate;
+        let mut target = Target::new(self.load.transport, server.address, Arc::new(self.load.shape()));
+        target.deflate = self.load.deflate;
         Subscribers::open(target, self.subscribers, 1, From::Now)
     }
 
@@ -88,7 +95,7 @@ impl Fanout {
         let meter = Meter::start(server);
         let origin = Instant::now();
         subscribers.begin(origin);
-        let mut publisher = Some(self.publish(publisher, &progress, origin));
+        let mut publisher = Some(self.load.publish(publisher, &progress, origin));
         let mut latency = Latency::new()?;
         let (mut received, mut published, mut last_news) = (Received::default(), None, origin);
         loop {
@@ -124,11 +131,13 @@ impl Fanout {
 
     /// What a row of the table begins with.
     pub(crate) fn label(&self) -> String {
-        format!("{} × {}{}", self.transport.name(), self.subscribers, self.arguments())
+        format!("{} × {}{}", self.load.transport.name(), self.subscribers, self.load.arguments())
     }
+}
 
-    /// The same without the number of subscribers.
-    pub(crate) fn load(&self) -> String {
+impl Load {
+    /// What is measured, without the number of subscribers.
+    pub(crate) fn label(&self) -> String {
         format!("{}{}", self.transport.name(), self.arguments())
     }
 

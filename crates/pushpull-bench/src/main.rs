@@ -1,16 +1,17 @@
-//! A load generator for pushpull servers: fan-out, idle cost, catch-up, polls and publishing, checked for completeness
-//! and order.
+//! A load generator for pushpull servers that checks what it measures: fan-out, many topics, bursts, reconnect storms,
+//! catch-up, idle cost, polls, publishing, and cost against scale.
 //!
 //! It starts the `hub` example on one core and runs itself on another, so every figure is a core's:
 //!
 //! ```text
 //! cargo build --release -p pushpull-examples --example hub
-//! cargo run --release -p pushpull-bench -- fanout --transport ws
-//! cargo run --release -p pushpull-bench -- idle --transport sse --connections 5000
-//! cargo run --release -p pushpull-bench -- catchup --transport grpc --messages 10000
-//! cargo run --release -p pushpull-bench -- poll --behind 10
-//! cargo run --release -p pushpull-bench -- publish
+//! cargo build --release -p pushpull-bench
+//! target/release/pushpull-bench fanout --transport ws --ahead 4
+//! target/release/pushpull-bench scale --transport sse --chart scale.svg
+//! target/release/pushpull-bench --help
 //! ```
+//!
+//! The README of this crate shows each figure with its command.
 //!
 //! With `--compare` peers run in turns with it, and ratios are told: Nchan, and servers as one writes them by hand
 //! (`pushpull-baseline`, of this crate):
@@ -55,8 +56,27 @@ use clap::{Parser, Subcommand};
 
 use crate::report::Run;
 
+/// What `--help` ends with.
+const EXAMPLES: &str = "\
+Examples, after `cargo build --release -p pushpull-examples --example hub` and the same of `-p pushpull-bench`:
+  pushpull-bench fanout --transport ws                      one topic, 1,000 subscribers, as fast as acknowledged
+  pushpull-bench fanout --transport sse --ahead 4           the same, the publisher at most 4 ahead of the mean
+  pushpull-bench fanout --rate 50 --seconds 6               50 messages a second: nothing can be batched
+  pushpull-bench fanout --content json --deflate            permessage-deflate; without --deflate: what it is compared with
+  pushpull-bench many --transport ws                        1,000 topics with a subscriber each, 16 POSTs pipelined
+  pushpull-bench burst --subscribers 15000                  one message to all, again and again
+  pushpull-bench storm --transport sse --jitter 500         2,000 connections are cut and come back within 500 ms
+  pushpull-bench scale --transport ws --chart scale.svg     100 to 15,000 subscribers, 1 and 2 workers, and a picture
+  pushpull-bench catchup --history 1000000 --transport ws   the newest 10,000 of a long history
+  pushpull-bench idle --connections 10000                   bytes of the server's memory a connection
+  pushpull-bench poll --behind 10                           polls that are answered with 10 events
+  pushpull-bench publish                                    POSTs that nobody listens to
+
+A run is checked: the program fails if an event was missing, repeated, out of order or not as it was sent. With more
+than `--quiet` foreign cores a run is made again; use `--runs 1 --quiet 99` for a quick look.";
+
 #[derive(Parser)]
-#[command(about)]
+#[command(about, after_help = EXAMPLES)]
 struct Cli {
     /// Runs of each figure, each with a fresh server; the median is told.
     #[arg(long, global = true, default_value_t = 3)]
@@ -221,7 +241,7 @@ impl Work {
     /// What is asked of a server, where peers can be asked for it.
     fn asks(&self) -> Option<compare::Asks> {
         match self {
-            Self::Fanout(work) => Some(compare::Asks::Live(work.transport)),
+            Self::Fanout(work) => Some(compare::Asks::Live(work.load.transport)),
             Self::Many(work) => Some(compare::Asks::Live(work.transport)),
             Self::Burst(work) => Some(compare::Asks::Live(work.transport)),
             Self::Storm(_) | Self::Scale(_) => None,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     chart::{Chart, Panel},
-    fanout::Fanout,
+    fanout::{Fanout, Load},
     process::Server,
     report::{Run, medians},
 };
@@ -27,10 +27,10 @@ const MEMORY: &str = "bytes a connection";
 #[derive(Args)]
 pub(crate) struct Scale {
     #[command(flatten)]
-    fanout: Fanout,
+    load: Load,
     /// Numbers of subscribers, each in turn.
     #[arg(long, value_delimiter = ',', default_value = "100,1000,5000,15000")]
-    steps: Vec<usize>,
+    subscribers: Vec<usize>,
     /// Numbers of the server's worker threads, each in turn.
     #[arg(long, value_delimiter = ',', default_value = "1,2")]
     threads: Vec<usize>,
@@ -69,15 +69,15 @@ impl Scale {
         if !self.from.is_empty() {
             return read(&self.from);
         }
+        let mut load = self.load.clone();
+        load.ahead = load.ahead.or_else(|| load.rate.is_none().then_some(AHEAD));
         let mut measured = Measured::default();
         for workers in &self.threads {
-            for subscribers in &self.steps {
-                let mut fanout = self.fanout.clone();
-                fanout.subscribers = *subscribers;
-                fanout.ahead = fanout.ahead.or_else(|| fanout.rate.is_none().then_some(AHEAD));
+            for subscribers in &self.subscribers {
+                let fanout = Fanout { load: load.clone(), subscribers: *subscribers };
                 let figures = medians(&measure(&fanout, *workers)?);
-                let load = fanout.load();
-                measured.points.push(Point { load, workers: *workers, subscribers: *subscribers, figures });
+                let (workers, subscribers) = (*workers, *subscribers);
+                measured.points.push(Point { load: load.label(), workers, subscribers, figures });
             }
         }
         Ok(measured)
