@@ -38,11 +38,12 @@ type Round = Vec<Run>;
 
 impl Contest<'_> {
     /// Lets `run` make rounds of one run each; nothing stands for the hub. The quietest rounds are kept, whatever
-    /// they came to: at most twice as many and one are made. A peer that fails is left out, and it is said why.
+    /// they came to: at most twice as many and one are made. A peer that fails is left out, and it is said why; what
+    /// went wrong in a run of its is said too.
     ///
     /// # Errors
     ///
-    /// A peer is unknown, none can do what is asked, or the hub failed.
+    /// A peer is unknown, none can do what is asked, or the hub failed or made a fault.
     pub(crate) fn hold(
         &self,
         asks: Option<Asks>,
@@ -51,13 +52,17 @@ impl Contest<'_> {
         let mut peers = chosen(self.peers, asks)?;
         let mut rounds: Vec<Round> = Vec::new();
         while !self.is_enough(&rounds) {
+            some(&peers)?;
             meter::wait_for_quiet(self.quiet, self.patience);
-            let mut round = vec![run(None)?];
+            let mut round = vec![faultless(run(None)?)?];
             let mut at = 0;
             while let Some(peer) = peers.get(at).copied() {
                 meter::wait_for_quiet(self.quiet, self.patience);
                 match run(Some(peer)) {
                     Ok(run) => {
+                        if !run.faults.is_none() {
+                            eprintln!("pushpull-bench: {}: {:?}", peer.name(), run.faults);
+                        }
                         round.push(run);
                         at += 1;
                     }
@@ -69,11 +74,9 @@ impl Contest<'_> {
                     }
                 }
             }
-            if peers.is_empty() {
-                return Err(io::Error::other("no peer is left to compare with"));
-            }
             rounds.push(round);
         }
+        some(&peers)?;
         Ok(told(&peers, quietest(rounds, self.rounds)))
     }
 
@@ -83,22 +86,14 @@ impl Contest<'_> {
     }
 }
 
-/// Tells of every contestant in which runs something was wrong.
-///
-/// # Errors
-///
-/// It was so in the hub's.
-pub(crate) fn judge(contestants: &[Contestant]) -> io::Result<()> {
-    for contestant in contestants {
-        let faults: Vec<_> =
-            contestant.runs.iter().map(|run| run.faults).filter(|faults| !faults.is_none()).collect();
-        match (faults.is_empty(), contestant.name) {
-            (true, _) => {}
-            (_, HUB) => return Err(io::Error::other(format!("{HUB}: {faults:?}"))),
-            (_, name) => eprintln!("pushpull-bench: {name}: {faults:?}"),
-        }
-    }
-    Ok(())
+fn some(peers: &[Peer]) -> io::Result<()> {
+    let none = || io::Error::other("there is no peer to compare with");
+    if peers.is_empty() { Err(none()) } else { Ok(()) }
+}
+
+fn faultless(run: Run) -> io::Result<Run> {
+    let told = || io::Error::other(format!("{HUB}: {:?}", run.faults));
+    if run.faults.is_none() { Ok(run) } else { Err(told()) }
 }
 
 /// The peers by their names. Those that cannot do what is asked are named and left out.

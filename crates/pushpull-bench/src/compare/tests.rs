@@ -83,6 +83,30 @@ fn without_hub_or_peers_there_is_no_comparison() {
     assert!(fails(&["all"], None, None, false));
 }
 
+#[test]
+fn a_fault_of_the_hub_is_an_error_and_one_of_a_peer_is_not() {
+    let lost = Faults::of(&Received::default(), 1);
+    let held = |faulty: Option<Peer>| {
+        let peers = names(&["axum-ws"]);
+        let run =
+            |peer| Run { faults: if peer == faulty { lost } else { Faults::default() }, ..run(1.0, 0.0) };
+        contest(&peers, 1).hold(LIVE, |peer| Ok(run(peer))).is_ok()
+    };
+    assert_eq!([held(None), held(Some(Peer::AxumWs))], [false, true]);
+}
+
+#[test]
+fn nothing_runs_where_nobody_can_be_compared_with() {
+    let mut number = 0;
+    let peers = names(&["tonic"]);
+    let held = contest(&peers, 1).hold(LIVE, |_| {
+        number += 1;
+        Ok(run(1.0, 0.0))
+    });
+    assert!(held.is_err());
+    assert_eq!(number, 0);
+}
+
 fn compared() -> Vec<Contestant> {
     let lost = Faults::of(&Received::default(), 1);
     let peer = vec![run(100.0, 0.25), Run { faults: lost, ..run(300.0, 0.0) }, run(200.0, 0.5)];
