@@ -33,6 +33,7 @@ impl Stamp {
 }
 
 /// Twenty digits as a number, eight at a time: this is done once a delivery.
+#[inline]
 fn number_of(digits: &[u8; DIGITS]) -> Option<u64> {
     let (high, rest) = digits.split_first_chunk::<4>()?;
     let (middle, low) = rest.split_first_chunk::<8>()?;
