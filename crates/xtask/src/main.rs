@@ -2,6 +2,9 @@
 
 mod arrows;
 mod features;
+mod instructions;
+#[cfg(test)]
+mod scale;
 mod setup;
 mod switch;
 mod trees;
@@ -16,20 +19,23 @@ type Failure = String;
 
 const USAGE: &str = "usage: cargo xtask <chore>
   test    installs what the tests need and is missing, then runs all of them
-  check   formatting, lints, docs, features, dependencies and the layers' arrows
+  check   formatting, lints, docs, features, dependencies, the layers' arrows and instructions
   loom    every interleaving of the wake-up protocol's model
 parts of check:
   features  every one and every two transports build, for each side
-  trees     every one and every two transports bring no other's dependencies";
+  trees     every one and every two transports bring no other's dependencies
+  instructions [--bless]  hot functions take no more instructions than the table says; or writes the table";
 
 fn main() -> ExitCode {
     let chore = env::args().nth(1).unwrap_or_default();
+    let further: Vec<String> = env::args().skip(2).collect();
     let done = match chore.as_str() {
         "test" => test(),
         "check" => check(),
         "loom" => loom(),
         "features" => features::check(),
         "trees" => trees::check(),
+        "instructions" => instructions::Purpose::given(&further).and_then(instructions::run),
         _ => Err(USAGE.to_owned()),
     };
     match done {
@@ -62,6 +68,7 @@ fn check() -> Result<(), Failure> {
     run("cargo", &["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"])?;
     run_with("RUSTDOCFLAGS", "-D warnings", &["doc", "--workspace", "--no-deps", "--all-features"])?;
     features::check()?;
+    instructions::run(instructions::Purpose::Compare)?;
     run("cargo", &["deny", "--log-level", "error", "check", "bans", "licenses", "sources"])
 }
 

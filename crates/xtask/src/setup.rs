@@ -59,6 +59,15 @@ pub(crate) fn tool(name: &str, package: &str, version: &str, why: &str) -> Resul
     run("cargo", &["install", "--locked", package, "--version", version])
 }
 
+/// Makes sure that `program`, which is of a Debian package of the same name, is there.
+pub(crate) fn program(program: &str, why: &str) -> Result<(), Failure> {
+    if is_on_path(program) {
+        return Ok(());
+    }
+    eprintln!("{program} is missing and will be installed: it {why}");
+    install(&[program])
+}
+
 /// Makes sure that the programs the tests start are there.
 pub(crate) fn programs() -> Result<(), Failure> {
     let missing: Vec<_> = PROGRAMS.iter().filter(|(program, ..)| !is_on_path(program)).collect();
