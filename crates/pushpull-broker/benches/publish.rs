@@ -50,6 +50,17 @@ fn no_subscribers(bencher: Bencher<'_, '_>, count: usize) {
     bencher.bench_local_refs(|messages| publish(&broker, &topics[0], messages));
 }
 
+/// The same, if all payloads lie in one buffer, so that none is freed when it is pushed out.
+#[divan::bench(args = [1, 16, 100], sample_count = 1000, sample_size = 100)]
+fn no_subscribers_one_buffer(bencher: Bencher<'_, '_>, count: usize) {
+    let topics = topics(1);
+    let broker = full(&topics, Retention::default());
+    let payload = Bytes::from(PAYLOAD.to_vec());
+    let messages = || -> Vec<_> { (0..count).map(|_| Message::new(payload.clone())).collect() };
+    let bencher = bencher.counter(ItemsCount::new(count)).with_inputs(messages);
+    bencher.bench_local_refs(|messages| publish(&broker, &topics[0], messages));
+}
+
 /// The same, if nothing is pushed out yet.
 #[divan::bench(args = [1, 16], sample_count = 400, sample_size = 100)]
 fn no_subscribers_with_room(bencher: Bencher<'_, '_>, count: usize) {

@@ -196,9 +196,12 @@ impl Hub {
         loop {
             let mut state = slot.lock();
             if !state.removed {
-                self.append_to(ring, &slot, &mut state, first);
+                let mut lost_to = self.append_to(ring, &slot, &mut state, first);
                 while let Some(entry) = more.next_if(|entry| entry.topic == slot.topic) {
-                    self.append_to(ring, &slot, &mut state, entry);
+                    lost_to = self.append_to(ring, &slot, &mut state, entry).or(lost_to);
+                }
+                if let Some(lost_to) = lost_to {
+                    ring.note_loss(&slot, &mut state, lost_to);
                 }
                 drop(state);
                 return slot;
@@ -208,15 +211,24 @@ impl Hub {
         }
     }
 
-    fn append_to(&self, ring: &mut Ring, slot: &Arc<TopicSlot>, state: &mut TopicState, entry: Entry) {
+    /// Appends `entry`. Returns up to where its topic lost events by it.
+    fn append_to(
+        &self,
+        ring: &mut Ring,
+        slot: &Arc<TopicSlot>,
+        state: &mut TopicState,
+        entry: Entry,
+    ) -> Option<u64> {
         if let Some(prev) = entry.prev {
             ring.link(slot, state, prev);
         }
         let event = self.event(ring, slot, state, entry);
         ring.append(slot, state, event, self.retention.keys);
+        let mut lost_to = None;
         while state.list.len() > self.retention.messages || state.bytes > self.retention.topic_bytes {
-            ring.evict_oldest_of(slot, state);
+            lost_to = Some(ring.take_oldest(state)?);
         }
+        lost_to
     }
 
     fn event(&self, ring: &Ring, slot: &TopicSlot, state: &TopicState, entry: Entry) -> Event {

@@ -72,13 +72,15 @@ impl Ring {
         let Some((_, kept)) = self.log.oldest() else { return false };
         let slot = kept.slot.clone();
         let mut state = slot.lock();
-        self.evict_oldest_of(&slot, &mut state);
+        if let Some(seq) = self.take_oldest(&mut state) {
+            self.note_loss(&slot, &mut state, seq);
+        }
         true
     }
 
-    /// Takes the oldest event of a topic out of its list and out of the log.
-    pub(crate) fn evict_oldest_of(&mut self, slot: &Arc<TopicSlot>, state: &mut TopicState) {
-        let Some((seq, event)) = state.list.pop_front() else { return };
+    /// Takes the oldest event of a topic out of its list and out of the log. Returns its seq, a loss to be noted.
+    pub(crate) fn take_oldest(&mut self, state: &mut TopicState) -> Option<u64> {
+        let (seq, event) = state.list.pop_front()?;
         let weight = event.weight() as u64;
         event.forget_encodings();
         state.bytes -= weight;
@@ -87,7 +89,7 @@ impl Ring {
         if state.list.is_empty() {
             state.outlived = Some(event);
         }
-        self.note_loss(slot, state, seq);
+        Some(seq)
     }
 
     pub(crate) fn note_loss(&mut self, slot: &Arc<TopicSlot>, state: &mut TopicState, seq: u64) {

@@ -21,10 +21,16 @@ const MAX_CONTENT_TYPE: usize = 255;
 pub struct Message {
     payload: Bytes,
     content_type: Cow<'static, str>,
+    /// Most messages have none of them.
+    labels: Option<Arc<Labels>>,
+    checked: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Labels {
     name: Option<Arc<str>>,
     key: Option<Arc<str>>,
     idempotency: Option<Arc<str>>,
-    checked: bool,
 }
 
 /// What a content type makes of a payload.
@@ -71,9 +77,7 @@ impl Message {
         Self {
             payload: payload.into(),
             content_type: Cow::Borrowed(DEFAULT_CONTENT_TYPE),
-            name: None,
-            key: None,
-            idempotency: None,
+            labels: None,
             checked: false,
         }
     }
@@ -103,8 +107,7 @@ impl Message {
     /// `pushpull-…` are refused.
     #[must_use]
     pub fn with_name(mut self, name: impl Into<Arc<str>>) -> Self {
-        self.name = Some(name.into());
-        self.checked = false;
+        self.labels_mut().name = Some(name.into());
         self
     }
 
@@ -112,8 +115,7 @@ impl Message {
     /// message with an empty payload removes its key, whatever its content type.
     #[must_use]
     pub fn with_key(mut self, key: impl Into<Arc<str>>) -> Self {
-        self.key = Some(key.into());
-        self.checked = false;
+        self.labels_mut().key = Some(key.into());
         self
     }
 
@@ -121,9 +123,13 @@ impl Message {
     /// first cursor and publishes nothing.
     #[must_use]
     pub fn with_idempotency(mut self, id: impl Into<Arc<str>>) -> Self {
-        self.idempotency = Some(id.into());
-        self.checked = false;
+        self.labels_mut().idempotency = Some(id.into());
         self
+    }
+
+    fn labels_mut(&mut self) -> &mut Labels {
+        self.checked = false;
+        Arc::make_mut(self.labels.get_or_insert_default())
     }
 
     /// The payload.
@@ -138,22 +144,22 @@ impl Message {
 
     /// The event name.
     pub fn name(&self) -> Option<&str> {
-        self.name.as_deref()
+        self.labels.as_ref()?.name.as_deref()
     }
 
     /// The key.
     pub fn key(&self) -> Option<&str> {
-        self.key.as_deref()
+        self.shared_key().map(|key| &**key)
     }
 
     /// The key, shared.
     pub fn shared_key(&self) -> Option<&Arc<str>> {
-        self.key.as_ref()
+        self.labels.as_ref()?.key.as_ref()
     }
 
     /// The idempotency id.
     pub fn idempotency(&self) -> Option<&str> {
-        self.idempotency.as_deref()
+        self.labels.as_ref()?.idempotency.as_deref()
     }
 
     /// What the content type makes of the payload.
@@ -168,9 +174,12 @@ impl Message {
 
     /// Bytes it takes in a store.
     pub fn weight(&self) -> usize {
-        let texts = [&self.name, &self.key, &self.idempotency];
-        self.payload.len()
-            + texts.iter().filter_map(|text| text.as_ref()).map(|text| text.len()).sum::<usize>()
+        let texts = |labels: &Labels| {
+            let texts = [&labels.name, &labels.key, &labels.idempotency];
+            let texts = texts.iter().filter_map(|text| text.as_ref());
+            size_of::<Labels>() + texts.map(|text| text.len()).sum::<usize>()
+        };
+        self.payload.len() + self.labels.as_deref().map_or(0, texts)
     }
 
     /// Checks it against the wire contract; CR and LF between the tokens of a JSON payload become spaces.
@@ -181,12 +190,7 @@ impl Message {
         if self.checked {
             return Ok(self);
         }
-        check_text(self.name.as_deref(), MAX_NAME).ok_or(MessageError::Name)?;
-        if self.name.as_deref().is_some_and(is_reserved) {
-            return Err(MessageError::Name);
-        }
-        check_text(self.key.as_deref(), MAX_KEY).ok_or(MessageError::Key)?;
-        check_text(self.idempotency.as_deref(), MAX_KEY).ok_or(MessageError::Idempotency)?;
+        self.labels.as_deref().map_or(Ok(()), Labels::check)?;
         if self.content_type != DEFAULT_CONTENT_TYPE {
             self.check_typed()?;
         }
@@ -202,7 +206,7 @@ impl Message {
             .ok_or(MessageError::ContentType)?;
         match essence_kind(&self.content_type) {
             // A producer of JSON removes a key without changing the type.
-            PayloadKind::Json if self.payload.is_empty() && self.key.is_some() => {}
+            PayloadKind::Json if self.payload.is_empty() && self.key().is_some() => {}
             PayloadKind::Json => self.payload = checked_json(std::mem::take(&mut self.payload))?,
             PayloadKind::Text if std::str::from_utf8(&self.payload).is_err() => {
                 return Err(MessageError::Text);
@@ -210,6 +214,17 @@ impl Message {
             _ => {}
         }
         Ok(())
+    }
+}
+
+impl Labels {
+    fn check(&self) -> Result<(), MessageError> {
+        check_text(self.name.as_deref(), MAX_NAME).ok_or(MessageError::Name)?;
+        if self.name.as_deref().is_some_and(is_reserved) {
+            return Err(MessageError::Name);
+        }
+        check_text(self.key.as_deref(), MAX_KEY).ok_or(MessageError::Key)?;
+        check_text(self.idempotency.as_deref(), MAX_KEY).ok_or(MessageError::Idempotency)
     }
 }
 
