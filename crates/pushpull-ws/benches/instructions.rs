@@ -21,7 +21,10 @@ const PAYLOAD: [u8; 128] = [b'7'; 128];
 const SUBSCRIBERS: usize = 64;
 const AT_ONCE: usize = 16;
 
-const FUNCTIONS: [(&str, fn(usize)); 5] = [
+/// A name, and what runs so many operations.
+type Function = (&'static str, fn(usize));
+
+const FUNCTIONS: [Function; 5] = [
     ("append", append),
     ("read", read),
     ("ws-encode", ws_encode),

@@ -107,8 +107,8 @@ impl Rig {
                     idle = if peer.read(buffer) { 0 } else { idle + 1 };
                     match idle {
                         0 => {}
-                        ..IDLE_TURNS => tokio::task::yield_now().await,
-                        ..SILENT_TURNS => tokio::time::sleep(Duration::from_millis(1)).await,
+                        1..IDLE_TURNS => tokio::task::yield_now().await,
+                        IDLE_TURNS..SILENT_TURNS => tokio::time::sleep(Duration::from_millis(1)).await,
                         _ => panic!("{} frames came of {}", peer.frames.count, peer.taken),
                     }
                 }
