@@ -222,6 +222,30 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn an_event_stays_small() {
+        assert!(size_of::<Shared>() <= 168, "{}", size_of::<Shared>());
+        assert_eq!(size_of::<Event>(), 16);
+    }
+
+    #[test]
+    fn encodings_made_at_once_are_kept_once_and_forgotten_for_good() {
+        let account = EncodingAccount::default();
+        for round in 0..200 {
+            let event = event(&account);
+            std::thread::scope(|scope| {
+                let encode = || event.encoded(&LENGTH, |_| Bytes::from_static(b"12345"));
+                let made = [scope.spawn(encode), scope.spawn(encode)];
+                if round % 2 == 0 {
+                    event.forget_encodings();
+                }
+                made.into_iter().for_each(|made| assert_eq!(made.join().unwrap(), "12345"));
+            });
+            assert_eq!(account.bytes(), if round % 2 == 0 { 0 } else { 5 }, "round {round}");
+        }
+    }
+
+    #[test]
     fn an_encoding_may_be_made_of_another() {
         static OUTER: FormatKey = FormatKey::new("outer");
         let event = event(&EncodingAccount::default());

@@ -37,26 +37,20 @@ fn hub() -> Arc<Hub> {
     Arc::new(hub)
 }
 
-/// Up to where a read of `pattern` from the beginning says that something is gone, if `meanwhile` happens during it.
+/// What a read of `pattern` from the beginning finds by who looked at losses up to a number.
+fn read(hub: &Hub, pattern: &str, looked_to: u64) -> Found {
+    let wanted = &Subscribe::to(pattern).unwrap().topics;
+    let interest = &hub.interest(wanted);
+    let (place, told_to, since, thin_after) = (0, 0, None, None);
+    let (bounds, conflate) = (Bounds::default(), false);
+    hub.read(&Wish { wanted, interest, place, bounds, conflate, told_to, looked_to, since, thin_after })
+}
+
+/// Up to where a read says that something is gone, if `meanwhile` happens during it.
 fn lost_to(hub: &Arc<Hub>, pattern: &str, meanwhile: fn(&Hub)) -> Option<u64> {
-    let wanted = Subscribe::to(pattern).unwrap().topics;
-    let interest = hub.interest(&wanted);
     let held = hub.clone();
     MEANWHILE.set(Some(Box::new(move || meanwhile(&held))));
-    let bounds = Bounds::default();
-    let (interest, wanted) = (&interest, &wanted);
-    let (place, told_to, looked_to, since, thin_after) = (0, 0, 0, None, None);
-    let found = hub.read(&Wish {
-        wanted,
-        interest,
-        place,
-        bounds,
-        conflate: false,
-        told_to,
-        looked_to,
-        since,
-        thin_after,
-    });
+    let found = read(hub, pattern, 0);
     assert!(MEANWHILE.take().is_none(), "the ring was not let go");
     found.lost_to
 }
@@ -65,4 +59,35 @@ fn lost_to(hub: &Arc<Hub>, pattern: &str, meanwhile: fn(&Hub)) -> Option<u64> {
 fn what_is_lost_in_the_middle_of_a_search_is_found() {
     assert_eq!(lost_to(&hub(), "*", |_| {}), None);
     assert_eq!(lost_to(&hub(), "*", |hub| publish(hub, "rare")), Some(1501));
+}
+
+#[test]
+fn who_goes_on_finds_what_was_lost_since() {
+    let hub = hub();
+    let first = read(&hub, "*", 0);
+    assert_eq!(read(&hub, "*", first.looked_to).lost_to, None);
+    publish(&hub, "often.7");
+    let second = read(&hub, "*", first.looked_to);
+    assert_eq!((second.lost_to, second.looked_to), (None, first.looked_to + 1));
+    publish(&hub, "rare");
+    publish(&hub, "rare");
+    let third = read(&hub, "*", second.looked_to);
+    assert_eq!((third.lost_to, third.looked_to), (Some(4003), second.looked_to + 2));
+    assert_eq!(read(&hub, "*", third.looked_to).lost_to, None, "it was told");
+    assert_eq!(read(&hub, "*", 0).lost_to, third.lost_to);
+}
+
+#[test]
+fn a_read_takes_no_more_than_it_gives_but_one() {
+    let hub = hub();
+    let wanted = &Subscribe::to(">").unwrap().topics;
+    let interest = &hub.interest(wanted);
+    let (place, told_to, looked_to, since, thin_after) = (0, 0, 0, None, None);
+    let (bounds, conflate) = (Bounds::new(300, 100), false);
+    let wish = Wish { wanted, interest, place, bounds, conflate, told_to, looked_to, since, thin_after };
+    let scanned = hub.read_log(&wish);
+    assert_eq!(scanned.events.len(), 101);
+    let found = scanned.cut(&wish);
+    assert_eq!((found.events.len(), found.more), (100, true));
+    assert_eq!(found.events.last().map(|event| event.cursor().seq()), Some(found.place));
 }
