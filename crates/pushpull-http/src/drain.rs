@@ -1,6 +1,13 @@
 //! The end of service: told to every connection, waited for, and enforced.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio_util::{
     sync::{CancellationToken, WaitForCancellationFutureOwned},
@@ -14,6 +21,8 @@ use tokio_util::{
 pub struct Drain(Arc<Shared>);
 
 struct Shared {
+    /// The same as `begun`, without a lock: every request asks.
+    is_draining: AtomicBool,
     begun: CancellationToken,
     aborted: CancellationToken,
     live: TaskTracker,
@@ -26,17 +35,18 @@ impl Drain {
         let live = TaskTracker::new();
         live.close();
         let (begun, aborted) = (CancellationToken::new(), CancellationToken::new());
-        Self(Arc::new(Shared { begun, aborted, live, spread }))
+        Self(Arc::new(Shared { is_draining: AtomicBool::new(false), begun, aborted, live, spread }))
     }
 
     /// Begins: new requests are refused, connections tell their clients where to resume, and end.
     pub fn begin(&self) {
+        self.0.is_draining.store(true, Ordering::Release);
         self.0.begun.cancel();
     }
 
     /// Whether it has begun.
     pub fn is_draining(&self) -> bool {
-        self.0.begun.is_cancelled()
+        self.0.is_draining.load(Ordering::Acquire)
     }
 
     /// Returns once it has begun.
@@ -56,6 +66,11 @@ impl Drain {
     pub fn abort(&self) {
         self.begin();
         self.0.aborted.cancel();
+    }
+
+    /// Whether [`Drain::abort`] was called.
+    pub fn is_aborted(&self) -> bool {
+        self.is_draining() && self.0.aborted.is_cancelled()
     }
 
     /// Returns once [`Drain::abort`] was called.

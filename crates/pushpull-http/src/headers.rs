@@ -1,6 +1,6 @@
 //! Places and waits that come by header (wire contract, sections 2 and 4).
 
-use std::time::Duration;
+use std::{fmt, io::Write, time::Duration};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
@@ -23,6 +23,9 @@ pub const PUSHPULL_CURSOR: HeaderName = HeaderName::from_static("pushpull-cursor
 pub const PUSHPULL_EVENT: HeaderName = HeaderName::from_static("pushpull-event");
 /// An event's key, percent-encoded.
 pub const PUSHPULL_KEY: HeaderName = HeaderName::from_static("pushpull-key");
+
+/// Bytes of a cursor of at most 34 and its quotes.
+const CURSOR_ROOM: usize = 40;
 
 const UNSAFE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'%');
 
@@ -71,12 +74,12 @@ pub fn prefer_wait(headers: &HeaderMap) -> Option<Duration> {
 
 /// Puts `ETag: "<cursor>"` in.
 pub fn insert_etag(headers: &mut HeaderMap, cursor: Cursor) {
-    insert_text(headers, ETAG, &format!("\"{cursor}\""));
+    insert_cursor_text(headers, ETAG, format_args!("\"{cursor}\""));
 }
 
 /// Puts `Pushpull-Cursor: <cursor>` in.
 pub fn insert_cursor(headers: &mut HeaderMap, cursor: Cursor) {
-    insert_text(headers, PUSHPULL_CURSOR, &cursor.to_string());
+    insert_cursor_text(headers, PUSHPULL_CURSOR, format_args!("{cursor}"));
 }
 
 /// Puts `text` in as percent-encoded UTF-8.
@@ -101,6 +104,18 @@ pub fn decoded(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>,
 
 fn opaque_tag(tag: &str) -> Option<&str> {
     tag.strip_prefix("W/").unwrap_or(tag).strip_prefix('"')?.strip_suffix('"')
+}
+
+/// Every answer bears a cursor: it is written without an allocation of its own.
+fn insert_cursor_text(headers: &mut HeaderMap, name: HeaderName, text: fmt::Arguments<'_>) {
+    let mut room = [0; CURSOR_ROOM];
+    let mut left = &mut room[..];
+    if left.write_fmt(text).is_ok() {
+        let taken = CURSOR_ROOM - left.len();
+        if let Ok(value) = HeaderValue::from_bytes(&room[..taken]) {
+            headers.insert(name, value);
+        }
+    }
 }
 
 pub(crate) fn insert_text(headers: &mut HeaderMap, name: HeaderName, text: &str) {

@@ -10,6 +10,7 @@
 mod answer;
 mod date;
 mod head;
+mod live;
 mod rest;
 mod socket;
 mod stream;
@@ -18,7 +19,6 @@ mod write;
 use std::{
     convert::Infallible,
     future::Future,
-    io,
     net::SocketAddr,
     ops::ControlFlow,
     pin::Pin,
@@ -35,7 +35,7 @@ use crate::{
     listener::{Answering, Checked, Incomings, Place},
 };
 
-use answer::Unsent;
+use answer::{Framing, Unsent};
 use head::{Asked, Plain};
 use rest::{Next, Rest};
 
@@ -51,8 +51,8 @@ pub(crate) enum Onward {
 /// The socket and what is to be spoken on it, where a request is not plain; `None` once the connection has ended.
 type Left = Option<(TcpStream, Onward)>;
 
-/// The socket, whether bytes of the next request came, and how it went.
-type Finished = (TcpStream, bool, io::Result<()>);
+/// The socket, and whether bytes of the next request came; `None` once the connection has ended.
+type Finished = Option<(TcpStream, bool)>;
 
 pin_project! {
     /// A connection in the lane, until it is left to others or has ended.
@@ -162,10 +162,18 @@ async fn finish(stream: TcpStream, unsent: Unsent, mut is_early: bool) -> Finish
     let ended = match unsent {
         Unsent::Left(left) => write::rest(&stream, left).await,
         Unsent::Stream(head, body, framing) => {
+            let body = match body.into_live() {
+                Ok(body) if framing == Framing::Chunked => {
+                    let sent = live::send(stream, head, body, &mut is_early).await;
+                    return sent.map(|stream| (stream, is_early));
+                }
+                Ok(body) => Body::from(body),
+                Err(body) => body,
+            };
             stream::send(&stream, head, body, framing, &mut is_early).await
         }
     };
-    (stream, is_early, ended)
+    ended.ok().map(|()| (stream, is_early))
 }
 
 impl<S> Future for Lane<S, S::Future>
@@ -181,8 +189,8 @@ where
                 StageProj::Resting => ready!(self.as_mut().poll_rest(cx)),
                 StageProj::Answering { .. } => ready!(self.as_mut().poll_answer(cx)),
                 StageProj::Finishing { finishing } => match ready!(finishing.as_mut().poll(cx)) {
-                    (_, _, Err(_)) => ControlFlow::Break(None),
-                    (stream, is_early, Ok(())) => {
+                    None => ControlFlow::Break(None),
+                    Some((stream, is_early)) => {
                         *lane.is_early = is_early;
                         self.as_mut().go_on(Some(stream))
                     }

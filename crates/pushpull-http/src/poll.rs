@@ -2,12 +2,15 @@
 
 mod answer;
 
-use http::{Response, request::Parts};
-use pushpull_core::{Batch, Context, Cursor, ErrorKind, Fetch, FetchError, Problem};
+use http::{HeaderValue, Response, request::Parts};
+use pushpull_core::{Batch, Context, Cursor, ErrorKind, Fetch, FetchError, Problem, StartAt};
 
 use crate::{
-    Body, Endpoint, Entry, Gate, Rejection,
+    Body, ConnectionGuard, Endpoint, Entry, Gate, Rejection, Transport,
+    body::without_body,
+    gate::expired,
     headers::{if_none_match, prefer_wait},
+    origin,
     problem::problem_response,
 };
 
@@ -20,13 +23,18 @@ pub const MAX_PAGE: usize = 3 * 1024 * 1024;
 #[derive(Debug)]
 pub struct PollRequest {
     gate: Gate,
-    entry: Entry,
-    endpoint: Endpoint,
+    cx: Context,
+    _guard: Option<ConnectionGuard>,
+    origin: Option<HeaderValue>,
+    is_head: bool,
+    /// Whether the answer depends on `Prefer`.
+    varies: bool,
+    transport: Option<Transport>,
     fetch: Fetch,
     /// The place that came by `If-None-Match`.
     known: Option<Cursor>,
     /// The seconds of `Prefer: wait` that were taken.
-    preferred: Option<u64>,
+    preferred: Option<u8>,
 }
 
 impl PollRequest {
@@ -54,8 +62,26 @@ impl PollRequest {
         if entry.is_head() {
             fetch.wait = std::time::Duration::ZERO;
         }
-        let preferred = preferred.map(|wait| wait.as_secs());
-        Ok(Self { gate: gate.clone(), entry, endpoint, fetch, known, preferred })
+        Ok(Self {
+            gate: gate.clone(),
+            origin: entry.origin().cloned(),
+            is_head: entry.is_head(),
+            cx: entry.cx,
+            _guard: entry.guard,
+            varies: may_prefer,
+            transport: endpoint.transport(),
+            fetch,
+            known,
+            // At most 60.
+            preferred: preferred.and_then(|wait| wait.as_secs().try_into().ok()),
+        })
+    }
+
+    /// The same, from behind `place`.
+    #[must_use]
+    pub fn after(mut self, place: Cursor) -> Self {
+        self.fetch.start = StartAt::After(place);
+        self
     }
 
     /// What it asks a [`Pull`](pushpull_core::Pull) for.
@@ -65,7 +91,7 @@ impl PollRequest {
 
     /// Who asks.
     pub fn cx(&self) -> &Context {
-        &self.entry.cx
+        &self.cx
     }
 
     /// Returns when the identity of who asks ceases to hold; never if it does not.
@@ -73,7 +99,7 @@ impl PollRequest {
     /// # Cancel safety
     /// Cancel safe.
     pub async fn expired(&self) {
-        self.entry.expired().await;
+        expired(&self.cx).await;
     }
 
     /// Answers that the identity of who asks has ceased to hold.
@@ -82,7 +108,14 @@ impl PollRequest {
     }
 
     fn refuse(&self, problem: &Problem) -> Response<Body> {
-        refuse(&self.gate, &self.entry, problem)
+        self.gate.metrics().rejected(Rejection::from(problem));
+        self.finish(problem_response(problem, None))
+    }
+
+    /// As [`Entry::finish`].
+    fn finish(&self, mut response: Response<Body>) -> Response<Body> {
+        origin::insert_cors(response.headers_mut(), self.origin.as_ref());
+        if self.is_head { without_body(response) } else { response }
     }
 
     /// Answers with what was fetched, and counts it.
@@ -93,7 +126,7 @@ impl PollRequest {
     /// - an error: its problem.
     pub fn answer(&self, fetched: Result<Batch, FetchError>) -> Response<Body> {
         match fetched {
-            Ok(batch) => self.entry.finish(self.respond(batch)),
+            Ok(batch) => self.finish(self.respond(batch)),
             Err(error) => self.refuse(error.problem()),
         }
     }

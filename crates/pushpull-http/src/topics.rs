@@ -28,7 +28,10 @@ pub(crate) type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infa
 /// `nest_service("/topics", ..)`), the whole path. In answer to a publish that failed the problem says by
 /// `outcome` whether it may have been applied all the same.
 #[derive(Clone)]
-pub struct TopicService {
+pub struct TopicService(Arc<Shared>);
+
+#[derive(Clone)]
+struct Shared {
     gate: Gate,
     paths: Paths,
     producer: Option<Arc<dyn Producer>>,
@@ -38,31 +41,33 @@ pub struct TopicService {
 impl TopicService {
     /// A service that answers 501 to both until it is given something to do it with.
     pub fn new(gate: Gate) -> Self {
-        Self { gate, paths: Paths::default(), producer: None, pull: None }
+        Self(Arc::new(Shared { gate, paths: Paths::default(), producer: None, pull: None }))
     }
 
     /// Publishes to `producer`.
     #[must_use]
     pub fn with_producer(mut self, producer: Arc<dyn Producer>) -> Self {
-        self.producer = Some(producer);
+        Arc::make_mut(&mut self.0).producer = Some(producer);
         self
     }
 
     /// Reads newest events from `pull`.
     #[must_use]
     pub fn with_pull(mut self, pull: Arc<dyn Pull>) -> Self {
-        self.pull = Some(pull);
+        Arc::make_mut(&mut self.0).pull = Some(pull);
         self
     }
 
     /// Is mounted under the prefix of `paths`. Default: none.
     #[must_use]
     pub fn with_paths(mut self, paths: Paths) -> Self {
-        self.paths = paths;
+        Arc::make_mut(&mut self.0).paths = paths;
         self
     }
+}
 
-    async fn answer<B>(self, request: Request<B>) -> Response<Body>
+impl Shared {
+    async fn answer<B>(&self, request: Request<B>) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
@@ -136,14 +141,14 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let service = self.clone();
-        Box::pin(async move { Ok(service.answer(request).await) })
+        let shared = self.0.clone();
+        Box::pin(async move { Ok(shared.answer(request).await) })
     }
 }
 
 impl std::fmt::Debug for TopicService {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TopicService").field("paths", &self.paths).finish_non_exhaustive()
+        f.debug_struct("TopicService").field("paths", &self.0.paths).finish_non_exhaustive()
     }
 }
 

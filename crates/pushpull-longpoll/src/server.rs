@@ -31,14 +31,13 @@ impl LongpollService {
         Self { pull, gate }
     }
 
-    async fn answer(self, request: &Parts) -> Response<Body> {
-        let (poll, arrived) = match self.enter(request).await {
-            Ok(entered) => entered,
-            Err(refused) => return refused,
-        };
+    /// The poll, which names a place if it waits; or what to answer at once.
+    async fn understand(self, request: Parts) -> Result<Box<PollRequest>, Response<Body>> {
+        let (poll, arrived) = self.enter(&request).await?;
         match self.begin(&poll, arrived).await {
-            Ok(fetch) => self.wait(&poll, fetch).await,
-            Err(error) => poll.answer(Err(error)),
+            Ok(Some(place)) => Ok(Box::new(poll.after(place))),
+            Ok(None) => Ok(Box::new(poll)),
+            Err(error) => Err(poll.answer(Err(error))),
         }
     }
 
@@ -63,17 +62,14 @@ impl LongpollService {
         self.newest(&Context::default(), asked).await.ok()?
     }
 
-    /// What to ask for. A poll that named no place is given one, so that it can be asked a second time.
-    async fn begin(&self, poll: &PollRequest, arrived: Option<Cursor>) -> Result<Fetch, FetchError> {
-        let mut fetch = poll.fetch().clone();
-        if is_latest(&fetch) && (arrived.is_some() || !fetch.wait.is_zero()) {
-            let place = match arrived {
-                Some(place) => Some(place),
-                None => self.newest(poll.cx(), fetch.clone()).await?,
-            };
-            fetch.start = place.map_or(fetch.start, StartAt::After);
+    /// The place that a poll is given which named none, so that it can be asked a second time.
+    async fn begin(&self, poll: &PollRequest, arrived: Option<Cursor>) -> Result<Option<Cursor>, FetchError> {
+        let fetch = poll.fetch();
+        match arrived {
+            _ if !is_latest(fetch) => Ok(None),
+            None if !fetch.wait.is_zero() => self.newest(poll.cx(), fetch.clone()).await,
+            arrived => Ok(arrived),
         }
-        Ok(fetch)
     }
 
     async fn newest(&self, cx: &Context, fetch: Fetch) -> Result<Option<Cursor>, FetchError> {
@@ -81,15 +77,15 @@ impl LongpollService {
         self.pull.fetch(cx, asked).await.map(|batch| batch.place)
     }
 
-    async fn wait(&self, poll: &PollRequest, mut fetch: Fetch) -> Response<Body> {
+    async fn wait(self, poll: Box<PollRequest>) -> Response<Body> {
         tokio::select! {
             biased;
-            fetched = self.pull.fetch(poll.cx(), fetch.clone()) => return poll.answer(fetched),
+            fetched = self.pull.fetch(poll.cx(), poll.fetch().clone()) => return poll.answer(fetched),
             () = poll.expired() => return poll.answer_expired(),
             () = self.gate.drain().cancelled() => {}
         }
-        fetch.wait = Duration::ZERO;
-        poll.answer(self.pull.fetch(poll.cx(), fetch).await)
+        let fetched = self.pull.fetch(poll.cx(), poll.fetch().clone().with_wait(Duration::ZERO)).await;
+        poll.answer(fetched)
     }
 }
 
@@ -108,8 +104,14 @@ impl<B> Service<Request<B>> for LongpollService {
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (parts, _) = request.into_parts();
-        let service = self.clone();
-        Box::pin(async move { Ok(service.answer(&parts).await) })
+        // Boxed, and by itself: a poll that waits is to cost nothing of what it took to understand it.
+        let (service, understanding) = (self.clone(), Box::pin(self.clone().understand(parts)));
+        Box::pin(async move {
+            Ok(match understanding.await {
+                Ok(poll) => service.wait(poll).await,
+                Err(answer) => answer,
+            })
+        })
     }
 }
 

@@ -180,7 +180,7 @@ impl Server {
         if let Some(token) = self.status_token {
             service = service.with_status_token(&token);
         }
-        service.webhooks = self.webhooks;
+        let service = service.calling_webhooks(self.webhooks);
         let service = Routed { service, fallback: self.fallback };
         Ok(BoundServer { listener, address, service, drain: self.drain, scheme })
     }

@@ -38,12 +38,16 @@ pub(crate) type Caller = Arc<dyn Fn(Request<Body>) -> Answer + Send + Sync>;
 /// # let _ = (app, drain);
 /// ```
 #[derive(Clone)]
-pub struct Service {
+pub struct Service(Arc<Parts>);
+
+/// What a service is made of: one thing to clone a request.
+#[derive(Clone)]
+struct Parts {
     paths: Paths,
     transports: Arc<Transports>,
     topics: TopicService,
     status: StatusService,
-    pub(crate) webhooks: Option<Caller>,
+    webhooks: Option<Caller>,
     gate: Gate,
 }
 
@@ -66,14 +70,13 @@ impl Transports {
     #[allow(dead_code, reason = "without any transport none is added")]
     pub(crate) fn add<S>(&mut self, transport: Transport, service: S)
     where
-        S: tower_service::Service<Request<()>, Response = Response<Body>, Error = Infallible, Future: Send>
+        S: tower_service::Service<Request<()>, Response = Response<Body>, Error = Infallible, Future = Answer>
             + Clone
             + Send
             + Sync
             + 'static,
-        S::Future: 'static,
     {
-        self.streams.push((transport, Arc::new(move |request| Box::pin(service.clone().call(request)))));
+        self.streams.push((transport, Arc::new(move |request| service.clone().call(request))));
     }
 
     #[allow(dead_code, reason = "without gRPC none is added")]
@@ -122,26 +125,21 @@ impl Service {
         if let Some(observed) = &backend.observed {
             status = status.with_observed(observed.clone());
         }
-        Self {
-            transports: Arc::new(crate::transports(&backend, &gate)),
-            paths,
-            topics,
-            status,
-            webhooks: None,
-            gate,
-        }
+        let transports = Arc::new(crate::transports(&backend, &gate));
+        Self(Arc::new(Parts { transports, paths, topics, status, webhooks: None, gate }))
     }
 
     /// Answers `/metrics` and `/health` only to those who bear `token`. Default: to everybody.
     #[must_use]
     pub fn with_status_token(mut self, token: &str) -> Self {
-        self.status = self.status.with_token(token);
+        let parts = Arc::make_mut(&mut self.0);
+        parts.status = parts.status.clone().with_token(token);
         self
     }
 
     /// Lets `service` answer `/webhooks` and below: see [`Server::with_webhooks`](crate::Server::with_webhooks).
     #[must_use]
-    pub fn with_webhooks<S>(mut self, service: S) -> Self
+    pub fn with_webhooks<S>(self, service: S) -> Self
     where
         S: tower_service::Service<Request<Body>, Response = Response<Body>, Error = Infallible>
             + Clone
@@ -150,21 +148,25 @@ impl Service {
             + 'static,
         S::Future: Send + 'static,
     {
-        self.webhooks = Some(caller(service));
+        self.calling_webhooks(Some(caller(service)))
+    }
+
+    pub(crate) fn calling_webhooks(mut self, webhooks: Option<Caller>) -> Self {
+        Arc::make_mut(&mut self.0).webhooks = webhooks;
         self
     }
 
     pub(crate) fn drain(&self) -> Drain {
-        self.gate.drain().clone()
+        self.0.gate.drain().clone()
     }
 
     /// Whether `path` is one of its own.
     pub(crate) fn knows(&self, path: &str) -> bool {
-        self.paths.route(path).is_some() || self.transports.caller(path).is_some()
+        self.0.paths.route(path).is_some() || self.0.transports.caller(path).is_some()
     }
 
     fn stream<B>(&self, transport: Transport, request: Request<B>) -> Answer {
-        match self.transports.handler(transport) {
+        match self.0.transports.handler(transport) {
             Some(handler) => handler(request.map(drop)),
             None => {
                 let detail = format!("this server does not speak {transport}");
@@ -211,21 +213,21 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Answer {
-        if let Some(caller) = self.transports.caller(request.uri().path()) {
-            return caller(request.map(Body::new));
-        }
-        match self.paths.route(request.uri().path()) {
+        match self.0.paths.route(request.uri().path()) {
             Some(Route::Ws) => self.stream(Transport::Ws, request),
             Some(Route::Sse) => self.stream(Transport::Sse, request),
             Some(Route::Longpoll) => self.stream(Transport::Longpoll, request),
             Some(Route::Poll) => self.stream(Transport::Poll, request),
-            Some(Route::Topic(_)) => self.topics.call(request),
-            Some(Route::Webhooks) => match &self.webhooks {
+            Some(Route::Topic(_)) => self.0.topics.clone().call(request),
+            Some(Route::Webhooks) => match &self.0.webhooks {
                 Some(caller) => caller(request.map(Body::new)),
                 None => answer(Problem::new(ErrorKind::NotFound, "this server registers no webhooks")),
             },
-            Some(Route::Metrics | Route::Health | Route::HealthLive) => self.status.call(request),
-            _ => answer(Problem::new(ErrorKind::NotFound, no_such_path(request.uri().path()))),
+            Some(Route::Metrics | Route::Health | Route::HealthLive) => self.0.status.clone().call(request),
+            _ => match self.0.transports.caller(request.uri().path()) {
+                Some(caller) => caller(request.map(Body::new)),
+                None => answer(Problem::new(ErrorKind::NotFound, no_such_path(request.uri().path()))),
+            },
         }
     }
 }
@@ -233,9 +235,9 @@ where
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let transports: Vec<_> =
-            self.transports.streams.iter().map(|(transport, _)| transport.as_str()).collect();
+            self.0.transports.streams.iter().map(|(transport, _)| transport.as_str()).collect();
         f.debug_struct("Service")
-            .field("paths", &self.paths)
+            .field("paths", &self.0.paths)
             .field("transports", &transports)
             .finish_non_exhaustive()
     }

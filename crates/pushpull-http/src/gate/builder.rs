@@ -1,6 +1,6 @@
 //! Building a gate.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{any::TypeId, net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{Gate, Shared, guard::Slots};
 use crate::{AllowAll, Authorizer, Drain, Metrics, Origins, sweep::Sweeps};
@@ -40,6 +40,7 @@ pub enum ConfigError {
 #[derive(Clone)]
 pub struct GateBuilder {
     authorizer: Arc<dyn Authorizer>,
+    is_open: bool,
     origins: Vec<String>,
     cors_age: Duration,
     limits: Limits,
@@ -66,6 +67,7 @@ impl Default for GateBuilder {
     fn default() -> Self {
         Self {
             authorizer: Arc::new(AllowAll),
+            is_open: true,
             origins: Vec::new(),
             cors_age: crate::origin::DEFAULT_AGE,
             limits: Limits::default(),
@@ -80,7 +82,8 @@ impl Default for GateBuilder {
 impl GateBuilder {
     /// Who decides who may do what. Default: [`AllowAll`].
     #[must_use]
-    pub fn with_authorizer(mut self, authorizer: impl Authorizer) -> Self {
+    pub fn with_authorizer<A: Authorizer>(mut self, authorizer: A) -> Self {
+        self.is_open = TypeId::of::<A>() == TypeId::of::<AllowAll>();
         self.authorizer = Arc::new(authorizer);
         self
     }
@@ -169,16 +172,18 @@ impl GateBuilder {
     }
 
     pub(super) fn assemble(self, origins: Origins) -> Gate {
+        let drain = Drain::new(self.spread);
         Gate(Arc::new(Shared {
             authorizer: self.authorizer,
+            is_open: self.is_open,
             origins,
             slots: Slots::new(self.limits.connections),
             limits: self.limits,
             keep_alive: self.keep_alive,
             ping: self.ping,
             metrics: self.metrics,
-            drain: Drain::new(self.spread),
-            sweeps: Sweeps::default(),
+            sweeps: Sweeps::new(drain.clone()),
+            drain,
         }))
     }
 }

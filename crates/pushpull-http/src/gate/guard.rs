@@ -2,28 +2,25 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::{Drain, Metrics, Transport};
+use super::Gate;
+use crate::Transport;
 
 /// How many connections there are, and may be.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Slots {
-    taken: Arc<AtomicUsize>,
+    taken: AtomicUsize,
     limit: usize,
 }
 
 /// A connection's place in the count and in the gauge of its transport. Dropping it gives both back, and lets
 /// a drain know.
 pub struct ConnectionGuard {
-    slots: Slots,
-    metrics: Metrics,
+    gate: Gate,
     transport: Transport,
     is_counted: bool,
     _live: TaskTrackerToken,
@@ -31,23 +28,21 @@ pub struct ConnectionGuard {
 
 impl Slots {
     pub(super) fn new(limit: usize) -> Self {
-        Self { taken: Arc::default(), limit }
+        Self { taken: AtomicUsize::new(0), limit }
     }
 
     pub(super) fn is_full(&self) -> bool {
         self.taken.load(Relaxed) >= self.limit
     }
+}
 
-    pub(super) fn reserve(
-        &self,
-        transport: Transport,
-        metrics: &Metrics,
-        drain: &Drain,
-    ) -> Option<ConnectionGuard> {
-        let raise = |taken| (taken < self.limit).then_some(taken + 1);
-        self.taken.fetch_update(Relaxed, Relaxed, raise).ok()?;
-        let (slots, metrics) = (self.clone(), metrics.clone());
-        Some(ConnectionGuard { slots, metrics, transport, is_counted: false, _live: drain.live() })
+impl Gate {
+    pub(super) fn reserve_slot(&self, transport: Transport) -> Option<ConnectionGuard> {
+        let slots = &self.0.slots;
+        let raise = |taken| (taken < slots.limit).then_some(taken + 1);
+        slots.taken.fetch_update(Relaxed, Relaxed, raise).ok()?;
+        let live = self.0.drain.live();
+        Some(ConnectionGuard { gate: self.clone(), transport, is_counted: false, _live: live })
     }
 }
 
@@ -60,16 +55,16 @@ impl ConnectionGuard {
     /// Shows it in the gauge: before, it only holds its place while the request is looked at.
     pub(super) fn count(&mut self) {
         if !std::mem::replace(&mut self.is_counted, true) {
-            self.metrics.connected(self.transport, 1);
+            self.gate.0.metrics.connected(self.transport, 1);
         }
     }
 }
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.slots.taken.fetch_sub(1, Relaxed);
+        self.gate.0.slots.taken.fetch_sub(1, Relaxed);
         if self.is_counted {
-            self.metrics.connected(self.transport, -1);
+            self.gate.0.metrics.connected(self.transport, -1);
         }
     }
 }

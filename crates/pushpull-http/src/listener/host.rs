@@ -16,7 +16,19 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Problem> {
 
 /// `uri-host [ ":" port ]`, of which the host may be empty (RFC 9110, 7.2) but bears no user.
 fn is_host(host: &[u8]) -> bool {
-    host.is_empty() || (!host.contains(&b'@') && Authority::try_from(host).is_ok())
+    is_name(host) || (!host.contains(&b'@') && Authority::try_from(host).is_ok())
+}
+
+/// Letters, digits, dots and hyphens, with a port or without: what nearly every host is, told without a parser.
+fn is_name(host: &[u8]) -> bool {
+    let (name, port) = match host.iter().position(|byte| *byte == b':') {
+        Some(colon) => (&host[..colon], &host[colon + 1..]),
+        None => (host, &b"0"[..]),
+    };
+    let is_port = (1..=4).contains(&port.len()) && port.iter().all(u8::is_ascii_digit);
+    is_port
+        && name.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
+        && (!name.is_empty() || host.is_empty())
 }
 
 #[cfg(test)]

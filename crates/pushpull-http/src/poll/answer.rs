@@ -9,7 +9,7 @@ use pushpull_core::{Batch, Delivery, Gap, Start, StartAt};
 
 use super::{MAX_PAGE, PollRequest};
 use crate::{
-    Body, Endpoint,
+    Body,
     headers::{PREFERENCE_APPLIED, insert_cursor, insert_etag, insert_text},
     json::{cut_page, gap_json, page_json},
     problem::{MEDIA_TYPE, TYPE_PREFIX},
@@ -43,7 +43,7 @@ impl PollRequest {
     fn described(&self, mut response: Response<Body>) -> Response<Body> {
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if self.endpoint == Endpoint::Longpoll && self.entry.query.wait.is_none() {
+        if self.varies {
             headers.append(VARY, HeaderValue::from_static("Prefer"));
         }
         if let Some(seconds) = self.preferred {
@@ -55,10 +55,10 @@ impl PollRequest {
     /// A `HEAD` takes nothing away and is written nothing.
     fn count(&self, batch: &Batch) {
         let metrics = self.gate.metrics();
-        if self.entry.is_head() {
+        if self.is_head {
             return;
         }
-        if let Some(transport) = self.endpoint.transport() {
+        if let Some(transport) = self.transport {
             metrics.delivered(transport, batch.events() as u64);
         }
         metrics.conflated(batch.conflated);

@@ -11,7 +11,7 @@ use pushpull_core::{
 };
 use tokio::time::Instant;
 
-use super::{TopicService, read::read_body, unsupported};
+use super::{Shared, read::read_body, unsupported};
 use crate::{
     Action, BatchFormat, Body, BoxError, Entry, Rejection,
     headers::{IDEMPOTENCY_KEY, PUSHPULL_EVENT, PUSHPULL_KEY, decoded},
@@ -34,7 +34,7 @@ struct Described {
     idempotency: Option<String>,
 }
 
-impl TopicService {
+impl Shared {
     pub(super) async fn publish<B>(&self, parts: &Parts, entry: &Entry, body: B) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>>,
