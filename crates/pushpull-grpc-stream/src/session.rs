@@ -17,7 +17,7 @@ use http_body::Frame;
 use pushpull_core::{
     Cursor, ErrorKind, Problem, Producer, Push, Start, StartAt, Subscribe, Subscription, Topics,
 };
-use pushpull_http::{ConnectionGuard, Drain, Gate, Rejection, proto};
+use pushpull_http::{ConnectionGuard, Drain, Gate, Nudged, Rejection, proto};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 use tonic::{Status, Streaming};
 
@@ -60,6 +60,7 @@ pub(crate) struct Session {
     ahead: Option<ClientFrame>,
     work: Option<Work>,
     subscription: Option<Subscription>,
+    nudged: Nudged,
     topics: Option<Topics>,
     /// Who asked for the subscription that has not told its starting place.
     first_word: Option<Option<u64>>,
@@ -114,6 +115,7 @@ impl Session {
             ahead: None,
             work: None,
             subscription: None,
+            nudged: Nudged::default(),
             topics: None,
             first_word: None,
             is_in_snapshot: false,
@@ -218,6 +220,7 @@ impl Session {
         self.stage = Stage::Parting(status);
         self.left_at = self.place();
         (self.subscription, self.work, self.frames, self.ahead) = (None, None, None, None);
+        self.nudged = Nudged::default();
     }
 
     fn beat(&mut self) {

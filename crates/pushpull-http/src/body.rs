@@ -11,10 +11,13 @@ use std::{
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
+#[cfg(feature = "server")]
+use crate::{Live, Nudged};
+
 /// An error of any type.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A response body: empty, whole, or any other body of bytes.
+/// A response body: empty, whole, live, or any other body of bytes.
 ///
 /// Dropping it ends what it streams.
 #[derive(Default)]
@@ -26,6 +29,8 @@ enum Inner {
     Empty,
     Full(Bytes),
     Stream(Pin<Box<dyn ErasedBody>>),
+    #[cfg(feature = "server")]
+    Live(Box<dyn Live>, Nudged),
 }
 
 trait ErasedBody: Send {
@@ -81,13 +86,28 @@ impl Body {
         body.map_or_else(Self::empty, |body| Self(Inner::Stream(Box::pin(body))))
     }
 
+    /// A body that streams what a subscription gives, and may be swept.
+    #[cfg(feature = "server")]
+    pub fn live(body: impl Live) -> Self {
+        Self(Inner::Live(Box::new(body), Nudged::default()))
+    }
+
+    /// What it streams, if that may be swept; else the body again.
+    #[cfg(feature = "server")]
+    pub(crate) fn into_live(self) -> Result<Box<dyn Live>, Self> {
+        match self.0 {
+            Inner::Live(body, _) => Ok(body),
+            other => Err(Self(other)),
+        }
+    }
+
     /// Its bytes, if all of them are there; else the body again.
     #[cfg(feature = "server")]
     pub(crate) fn into_whole(self) -> Result<Bytes, Self> {
         match self.0 {
             Inner::Empty => Ok(Bytes::new()),
             Inner::Full(bytes) => Ok(bytes),
-            stream @ Inner::Stream(_) => Err(Self(stream)),
+            stream @ (Inner::Stream(_) | Inner::Live(..)) => Err(Self(stream)),
         }
     }
 }
@@ -101,13 +121,20 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let inner = &mut self.get_mut().0;
-        if let Inner::Stream(body) = inner {
-            return body.as_mut().poll_erased(cx);
+        match inner {
+            Inner::Empty => Poll::Ready(None),
+            Inner::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                *inner = Inner::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Inner::Stream(body) => body.as_mut().poll_erased(cx),
+            #[cfg(feature = "server")]
+            Inner::Live(body, nudged) => {
+                let is_swept = nudged.stand(body.gate(), body.standing().as_ref(), cx);
+                body.poll_bytes(cx, is_swept).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+            }
         }
-        Poll::Ready(match std::mem::take(inner) {
-            Inner::Full(bytes) => Some(Ok(Frame::data(bytes))),
-            _ => None,
-        })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -115,6 +142,8 @@ impl http_body::Body for Body {
             Inner::Empty => true,
             Inner::Full(_) => false,
             Inner::Stream(body) => body.is_done(),
+            #[cfg(feature = "server")]
+            Inner::Live(..) => false,
         }
     }
 
@@ -123,6 +152,8 @@ impl http_body::Body for Body {
             Inner::Empty => SizeHint::with_exact(0),
             Inner::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Inner::Stream(body) => body.hint(),
+            #[cfg(feature = "server")]
+            Inner::Live(..) => SizeHint::default(),
         }
     }
 }
@@ -136,6 +167,13 @@ pub(crate) fn without_body(mut response: http::Response<Body>) -> http::Response
         response.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
     }
     response
+}
+
+#[cfg(feature = "server")]
+impl From<Box<dyn Live>> for Body {
+    fn from(body: Box<dyn Live>) -> Self {
+        Self(Inner::Live(body, Nudged::default()))
+    }
 }
 
 impl From<Bytes> for Body {
@@ -162,6 +200,8 @@ impl fmt::Debug for Body {
             Inner::Empty => f.write_str("Body(empty)"),
             Inner::Full(bytes) => write!(f, "Body({} bytes)", bytes.len()),
             Inner::Stream(_) => f.write_str("Body(stream)"),
+            #[cfg(feature = "server")]
+            Inner::Live(..) => f.write_str("Body(live)"),
         }
     }
 }

@@ -26,6 +26,8 @@ mod lane;
 #[cfg(feature = "server")]
 mod listener;
 #[cfg(feature = "server")]
+mod live;
+#[cfg(feature = "server")]
 mod metrics;
 #[cfg(feature = "server")]
 mod origin;
@@ -58,11 +60,12 @@ pub use {
         RefusalKind, expired,
     },
     listener::{Incomings, Listener, ListenerConfig},
+    live::{Given, Live, in_chunk},
     metrics::{Exposition, Metrics, Observation, Observed, Rejection},
     origin::Origins,
     poll::{MAX_PAGE, PollRequest},
     status::StatusService,
-    sweep::{Membership, Round, Swept, Taken},
+    sweep::{Alarm, Membership, Nudged, Round, Swept, Taken},
     topics::TopicService,
 };
 

@@ -13,7 +13,9 @@
 //! What a connection cannot take at once is left to its own task, which also reads, keeps time, and serves whatever does
 //! not stand with others.
 
+mod alarm;
 mod group;
+mod nudged;
 mod round;
 
 use std::{
@@ -33,12 +35,16 @@ use tokio::{
     task::{coop::unconstrained, yield_now},
 };
 
+use crate::Drain;
+pub use alarm::Alarm;
+use alarm::Wheel;
 use group::Group;
 pub use group::Membership;
+pub use nudged::Nudged;
 pub use round::{Round, Taken};
 
 /// Connections served before others have their turn.
-const CHUNK: usize = 64;
+const CHUNK: usize = 32;
 
 /// A connection that a sweep serves.
 pub trait Swept: Send + Sync {
@@ -48,12 +54,15 @@ pub trait Swept: Send + Sync {
 }
 
 /// The sweepers of every runtime that serves connections of one gate. Each has as many as the runtime has workers.
-#[derive(Default)]
-pub(crate) struct Sweeps(Mutex<HashMap<Id, Arc<Shards>>>);
+pub(crate) struct Sweeps {
+    drain: Drain,
+    runtimes: Mutex<HashMap<Id, Arc<Shards>>>,
+}
 
 struct Shards {
     all: Vec<Arc<Sweeper>>,
     next: AtomicUsize,
+    wheel: Arc<Wheel>,
 }
 
 /// One task's part of the work: groups of connections, and those of them that have news.
@@ -71,12 +80,14 @@ struct Queue {
 }
 
 impl Sweeps {
+    pub(crate) fn new(drain: Drain) -> Self {
+        Self { drain, runtimes: Mutex::default() }
+    }
+
     /// Has `member` swept whenever the signal of `standing` is raised, from now on: look once more after it. `None`
     /// outside a runtime.
     pub(crate) fn join(&self, standing: &Standing, member: std::sync::Weak<dyn Swept>) -> Option<Membership> {
-        let handle = Handle::try_current().ok()?;
-        let shards =
-            lock(&self.0).entry(handle.id()).or_insert_with(|| Arc::new(Shards::of(&handle))).clone();
+        let (handle, shards) = self.here()?;
         let next = shards.next.fetch_add(1, Ordering::Relaxed);
         let sweeper = &shards.all[next % shards.all.len()];
         let membership = sweeper.join(&standing.signal, member);
@@ -85,10 +96,24 @@ impl Sweeps {
         }
         Some(membership)
     }
+
+    /// An alarm of the runtime that it is called on.
+    pub(crate) fn alarm(&self) -> Alarm {
+        Alarm::new(self.here().map(|(_, shards)| shards.wheel.clone()))
+    }
+
+    fn here(&self) -> Option<(Handle, Arc<Shards>)> {
+        let handle = Handle::try_current().ok()?;
+        let mut runtimes = lock(&self.runtimes);
+        let shards =
+            runtimes.entry(handle.id()).or_insert_with(|| Arc::new(Shards::of(&handle, self.drain.clone())));
+        let shards = shards.clone();
+        Some((handle, shards))
+    }
 }
 
 impl Shards {
-    fn of(handle: &Handle) -> Self {
+    fn of(handle: &Handle, drain: Drain) -> Self {
         let workers = match handle.runtime_flavor() {
             RuntimeFlavor::CurrentThread => 1,
             _ => handle.metrics().num_workers(),
@@ -100,7 +125,11 @@ impl Shards {
                 is_running: AtomicBool::new(false),
             })
         };
-        Self { all: (0..workers.max(1)).map(|_| sweeper()).collect(), next: AtomicUsize::new(0) }
+        Self {
+            all: (0..workers.max(1)).map(|_| sweeper()).collect(),
+            next: AtomicUsize::new(0),
+            wheel: Arc::new(Wheel::new(drain)),
+        }
     }
 }
 
@@ -116,7 +145,9 @@ impl Sweeper {
     /// Takes `group` off the list if nobody is in it.
     fn remove_empty(&self, group: &Group) {
         let mut groups = lock(&self.groups);
-        if group.close_if_empty() {
+        // Another may stand in its place by now.
+        let is_known = groups.get(&group.key()).is_some_and(|known| std::ptr::eq(&**known, group));
+        if is_known && group.close_if_empty() {
             groups.remove(&group.key());
         }
         let is_idle = groups.is_empty();

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use memchr::memchr2;
 use pushpull_core::{Cursor, Event, FormatKey, Gap, PayloadKind};
 use pushpull_http::{
-    Format,
+    Format, in_chunk,
     json::{event_json, gap_json},
 };
 
@@ -25,6 +25,17 @@ pub(crate) fn event(event: &Event, format: Format) -> Bytes {
         Format::Raw => event.encoded(&RAW, raw),
         _ => event.encoded(&JSON, json),
     }
+}
+
+/// What tells those whose chunks of events look alike.
+pub(crate) fn chunk_form(format: Format) -> &'static FormatKey {
+    if format == Format::Raw { &RAW } else { &JSON }
+}
+
+/// The blocks of events, as one chunk of HTTP/1.1.
+pub(crate) fn chunk(events: &[Event], format: Format) -> Bytes {
+    let blocks: Vec<Bytes> = events.iter().map(|one| event(one, format)).collect();
+    in_chunk(&blocks)
 }
 
 /// A gap's block. `id` is the place to resume from, of which there is none in the middle of a snapshot.

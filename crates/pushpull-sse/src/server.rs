@@ -64,7 +64,7 @@ impl SseService {
         }
         let finished = entry.finish(event_stream(Body::empty()));
         let body = SseBody::new(subscription, start, first, self.gate, entry);
-        finished.map(|_| Body::new(body))
+        finished.map(|_| Body::live(body))
     }
 }
 

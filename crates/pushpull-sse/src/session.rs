@@ -1,6 +1,7 @@
 //! One stream: a response body over a subscription.
 
 use std::{
+    cell::Cell,
     convert::Infallible,
     fmt,
     future::Future,
@@ -12,47 +13,49 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http_body::Frame;
 use pushpull_core::{
-    Batch, Bounds, ConsumeError, Cursor, Delivery, Gap, Link, Overflow, Start, StartAt, Subscription,
+    Batch, Bounds, ConsumeError, Cursor, Delivery, Gap, Link, Overflow, Standing, Start, StartAt,
+    Subscription, silent_waker,
 };
-use pushpull_http::{Entry, Format, Gate, KeepAlive, Transport};
-use tokio::time::{Interval, MissedTickBehavior, interval_at};
+use pushpull_http::{Entry, Format, Gate, Given, KeepAlive, Live, Round, Taken, Transport};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::codec;
+
+thread_local! {
+    // Lent to the stream that is being polled, so that an idle one holds no room for deliveries.
+    static BATCH: Cell<Batch> = Cell::default();
+}
 
 /// The body of an SSE response: takes all that is ready, and writes it.
 ///
 /// Dropping it, as a server does once the client is gone, ends the subscription. A client that does not read
-/// costs its place and what hyper holds of the last frames, nothing else.
+/// costs its place and what the server holds of the last frames, nothing else.
 pub struct SseBody {
     subscription: Subscription,
     gate: Gate,
     format: Format,
     keep_alive: KeepAlive,
     overflow: Overflow,
-    ticks: Interval,
-    /// Ready when the stream has to end: a drain, or the end of an identity.
-    end: Pin<Box<dyn Future<Output = End> + Send>>,
-    batch: Batch,
+    /// For the next keep-alive, or the end of an identity.
+    timer: Pin<Box<Sleep>>,
+    beat_at: Instant,
+    expires: Option<Instant>,
+    drained: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// The place that was last written as an id.
     told: Option<Cursor>,
     conflated: u64,
     /// Whether a snapshot is under way: until it is complete there is no place.
     is_in_snapshot: bool,
     stage: Stage,
-    _entry: Entry,
+    _guard: Option<pushpull_http::ConnectionGuard>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Stage {
-    Beginning,
+    /// With what was taken already.
+    Beginning(Box<Batch>),
     Running,
     Ended,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum End {
-    Drain,
-    Expired,
 }
 
 impl SseBody {
@@ -62,32 +65,26 @@ impl SseBody {
         start: StartAt,
         batch: Batch,
         gate: Gate,
-        entry: Entry,
+        mut entry: Entry,
     ) -> Self {
-        let period = gate.keep_alive();
-        let mut ticks = interval_at(tokio::time::Instant::now() + period, period);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (drain, cx) = (gate.drain().clone(), entry.cx.clone());
-        let end = Box::pin(async move {
-            tokio::select! {
-                () = drain.cancelled() => End::Drain,
-                () = pushpull_http::expired(&cx) => End::Expired,
-            }
-        });
+        let beat_at = Instant::now() + gate.keep_alive();
+        let expires = entry.cx.identity.as_ref().and_then(|identity| identity.expires);
+        let drain = gate.drain().clone();
         Self {
             subscription,
-            gate,
             format: entry.query.format(),
             keep_alive: entry.query.keepalive,
             overflow: entry.query.overflow,
-            ticks,
-            end,
-            batch,
+            timer: Box::pin(sleep_until(expires.map_or(beat_at, |expires| expires.min(beat_at)))),
+            beat_at,
+            expires,
+            drained: Box::pin(async move { drain.cancelled().await }),
+            gate,
             told: None,
             conflated: 0,
             is_in_snapshot: matches!(start, StartAt::Start(Start::Snapshot | Start::Last)),
-            stage: Stage::Beginning,
-            _entry: entry,
+            stage: Stage::Beginning(Box::new(batch)),
+            _guard: entry.guard.take(),
         }
     }
 
@@ -96,59 +93,77 @@ impl SseBody {
         self.subscription
     }
 
-    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>, is_swept: bool) -> Poll<Option<Bytes>> {
         loop {
-            match self.stage {
-                Stage::Ended => return Poll::Ready(None),
-                Stage::Beginning => {
-                    self.stage = Stage::Running;
-                    return Poll::Ready(Some(self.begin()));
+            match std::mem::replace(&mut self.stage, Stage::Running) {
+                Stage::Ended => {
+                    self.stage = Stage::Ended;
+                    return Poll::Ready(None);
                 }
+                Stage::Beginning(batch) => return Poll::Ready(Some(self.begin(*batch))),
                 Stage::Running => {}
             }
-            if let Poll::Ready(end) = self.end.as_mut().poll(cx) {
-                return Poll::Ready(self.finish(end));
+            if self.drained.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Some(self.leave()));
             }
-            self.batch.clear();
-            match self.subscription.poll_batch(cx, Bounds::default(), &mut self.batch) {
-                Poll::Ready(polled) => {
-                    let bytes = self.write(polled);
-                    if !bytes.is_empty() {
-                        return Poll::Ready(Some(bytes));
-                    }
-                }
+            if self.expires.is_some_and(|at| at <= Instant::now()) {
+                self.stage = Stage::Ended;
+                return Poll::Ready(None);
+            }
+            match self.poll_deliveries(cx, is_swept) {
+                Poll::Ready(bytes) if !bytes.is_empty() => return Poll::Ready(Some(bytes)),
+                Poll::Ready(_) => {}
                 Poll::Pending => {
-                    ready!(self.ticks.poll_tick(cx));
-                    return Poll::Ready(Some(self.keep_alive()));
+                    ready!(self.poll_timer(cx));
+                    if self.beat_at <= Instant::now() {
+                        return Poll::Ready(Some(self.keep_alive()));
+                    }
                 }
             }
         }
+    }
+
+    fn poll_deliveries(&mut self, cx: &mut Context<'_>, is_swept: bool) -> Poll<Bytes> {
+        let mut silent = Context::from_waker(silent_waker());
+        let mut batch = BATCH.take();
+        batch.clear();
+        let cx = if is_swept { &mut silent } else { cx };
+        let polled = self.subscription.poll_batch(cx, Bounds::default(), &mut batch);
+        let written = polled.map(|polled| self.write(&batch.deliveries, polled));
+        batch.clear();
+        BATCH.set(batch);
+        written
+    }
+
+    /// Ready when a keep-alive is due, or the identity has ceased to hold.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let next = self.expires.map_or(self.beat_at, |expires| expires.min(self.beat_at));
+        if self.timer.deadline() != next {
+            self.timer.as_mut().reset(next);
+        }
+        self.timer.as_mut().poll(cx)
     }
 
     /// The first block tells how long to wait before coming back and, where it is known, the starting place.
-    fn begin(&mut self) -> Bytes {
-        let place = match self.batch.deliveries.first() {
-            Some(Delivery::Place(place)) => Some(*place),
-            _ => None,
+    fn begin(&mut self, first: Batch) -> Bytes {
+        let (place, rest) = match &first.deliveries[..] {
+            [Delivery::Place(place), rest @ ..] => (Some(*place), rest),
+            rest => (None, rest),
         };
-        if place.is_some() {
-            self.batch.deliveries.remove(0);
-            self.told = place;
-        }
+        self.told = place;
         let mut bytes = BytesMut::from(codec::retry(first_retry(), place).as_bytes());
-        bytes.extend_from_slice(&self.write(Some(Ok(()))));
+        bytes.extend_from_slice(&self.write(rest, Some(Ok(()))));
         bytes.freeze()
     }
 
-    fn write(&mut self, polled: Option<Result<(), ConsumeError>>) -> Bytes {
+    fn write(&mut self, deliveries: &[Delivery], polled: Option<Result<(), ConsumeError>>) -> Bytes {
         if !matches!(polled, Some(Ok(()))) {
             self.stage = Stage::Ended;
         }
         if let Some(Err(error)) = polled {
             tracing::debug!(%error, "a subscription failed");
         }
-        let deliveries = std::mem::take(&mut self.batch.deliveries);
-        let bytes = match &deliveries[..] {
+        let bytes = match deliveries {
             [one] => self.block(one),
             several => {
                 let mut joined = BytesMut::new();
@@ -156,8 +171,7 @@ impl SseBody {
                 joined.freeze()
             }
         };
-        self.batch.deliveries = deliveries;
-        self.count();
+        self.count(deliveries);
         bytes
     }
 
@@ -192,6 +206,7 @@ impl SseBody {
     }
 
     fn keep_alive(&mut self) -> Bytes {
+        self.beat_at = Instant::now() + self.gate.keep_alive();
         let place = self.subscription.place().filter(|_| self.keep_alive == KeepAlive::Place);
         match place {
             Some(place) if self.told != Some(place) => {
@@ -202,21 +217,18 @@ impl SseBody {
         }
     }
 
-    fn finish(&mut self, end: End) -> Option<Bytes> {
+    /// Tells when and from where to come back.
+    fn leave(&mut self) -> Bytes {
         self.stage = Stage::Ended;
-        match end {
-            End::Drain => {
-                let place = self.subscription.place().or(self.told);
-                Some(codec::retry(self.gate.drain().retry_hint(), place).into())
-            }
-            End::Expired => None,
-        }
+        let place = self.subscription.place().or(self.told);
+        codec::retry(self.gate.drain().retry_hint(), place).into()
     }
 
-    fn count(&mut self) {
+    fn count(&mut self, deliveries: &[Delivery]) {
         let metrics = self.gate.metrics();
-        metrics.delivered(Transport::Sse, self.batch.events() as u64);
-        for delivery in &self.batch.deliveries {
+        let events = deliveries.iter().filter(|delivery| matches!(delivery, Delivery::Event(_))).count();
+        metrics.delivered(Transport::Sse, events as u64);
+        for delivery in deliveries {
             if let Delivery::Gap(gap) = delivery {
                 metrics.gap(gap.reason);
             }
@@ -224,6 +236,37 @@ impl SseBody {
         let conflated = self.subscription.conflated();
         metrics.conflated(conflated.saturating_sub(self.conflated));
         self.conflated = conflated;
+    }
+}
+
+impl Live for SseBody {
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, is_swept: bool) -> Poll<Option<Bytes>> {
+        self.poll_next(cx, is_swept)
+    }
+
+    fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    fn standing(&self) -> Option<Standing> {
+        self.subscription.standing().filter(|_| matches!(self.stage, Stage::Running))
+    }
+
+    fn take(&mut self, round: &mut Round) -> Given {
+        let format = self.format;
+        let form = codec::chunk_form(format);
+        match round.take(&mut self.subscription, form, |events| codec::chunk(events, format)) {
+            Taken::Nothing => Given::Nothing,
+            Taken::Joined { bytes, events, last } => {
+                self.told = Some(last);
+                self.gate.metrics().delivered(Transport::Sse, events);
+                Given::Chunk(bytes)
+            }
+            Taken::Own(deliveries, polled) => match self.write(deliveries, polled) {
+                bytes if matches!(self.stage, Stage::Ended) => Given::End(bytes),
+                bytes => Given::Bytes(bytes),
+            },
+        }
     }
 }
 
@@ -241,11 +284,11 @@ impl http_body::Body for SseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.poll_bytes(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+        self.poll_next(cx, false).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.stage == Stage::Ended
+        matches!(self.stage, Stage::Ended)
     }
 }
 

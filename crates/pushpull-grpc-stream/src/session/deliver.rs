@@ -5,8 +5,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use pushpull_core::{Batch, Bounds, ConsumeError, Delivery, ErrorKind, Link, Problem};
-use pushpull_http::{Transport, proto};
+use pushpull_core::{Batch, Bounds, ConsumeError, Delivery, ErrorKind, Link, Problem, silent_waker};
+use pushpull_http::{Nudged, Transport, proto};
 
 use super::{Session, Stage};
 use crate::{
@@ -29,7 +29,16 @@ impl Session {
     pub(super) fn poll_deliveries(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
         while matches!(self.stage, Stage::Running) && self.flush.len() < ENOUGH {
-            let Some(subscription) = &mut self.subscription else { break };
+            let Some(subscription) = &mut self.subscription else {
+                self.nudged = Nudged::default();
+                break;
+            };
+            let standing = subscription.standing();
+            let mut silent = Context::from_waker(silent_waker());
+            let cx = match self.nudged.stand(&self.shared.gate, standing.as_ref(), cx) {
+                true => &mut silent,
+                false => &mut *cx,
+            };
             let mut batch = BATCH.take();
             let polled = subscription.poll_batch(cx, BOUNDS, &mut batch);
             let is_ready = polled.is_ready();

@@ -4,7 +4,7 @@ use std::{fmt, task};
 
 use bytes::Bytes;
 use pushpull_core::{
-    Batch, Bounds, ConsumeError, Delivery, Event, FormatKey, Stride, Subscription, silent_waker,
+    Batch, Bounds, ConsumeError, Cursor, Delivery, Event, FormatKey, Stride, Subscription, silent_waker,
 };
 
 /// Taken at once. A peer that stalls costs at most this much beside its place: the rest of what was being written.
@@ -31,8 +31,15 @@ struct Wave {
 pub enum Taken<'a> {
     /// Nothing is there.
     Nothing,
-    /// So many events, as bytes that are shared with others.
-    Joined(Bytes, u64),
+    /// Events, as bytes that are shared with others.
+    Joined {
+        /// As `join` made them.
+        bytes: Bytes,
+        /// How many they are: at least one.
+        events: u64,
+        /// The cursor of the last of them.
+        last: Cursor,
+    },
     /// What is this subscription's alone, and what the poll said.
     Own(&'a [Delivery], Option<Result<(), ConsumeError>>),
 }
@@ -91,7 +98,8 @@ impl Wave {
                 bytes
             }
         };
-        Taken::Joined(bytes, events.len() as u64)
+        let last = events.last().map_or(self.stride.to(), Event::cursor);
+        Taken::Joined { bytes, events: events.len() as u64, last }
     }
 }
 

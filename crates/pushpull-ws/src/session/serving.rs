@@ -52,6 +52,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Serving<I> {
             session.remember(cx.waker());
             session.spent = 0;
             let polled = session.poll_rounds(cx);
+            session.inbox.rest();
             drop(session);
             // A sweep that found it locked left word before: what it came for may have come after the look at it.
             if polled.is_ready() || !self.0.is_missed.swap(false, Ordering::SeqCst) {
@@ -81,6 +82,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
     fn remember(&mut self, waker: &Waker) {
         if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             self.waker = Some(waker.clone());
+            self.clock.forget_waker();
         }
     }
 
@@ -97,7 +99,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
 
     /// Writes what is new, as far as the peer takes it at once: the rest is its own task's.
     fn sweep(&mut self, round: &mut Round) {
-        let is_free = self.stage == Stage::Running && self.last.is_none() && self.pump.outbox.is_empty();
+        let is_free = self.stage == Stage::Running && !self.inbox.has_last() && self.pump.outbox.is_empty();
         if !is_free || self.membership.is_none() {
             return;
         }
@@ -105,7 +107,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
         let shape = self.shape;
         match round.take(subscription, frame_form(shape), |events| joined_frames(events, shape)) {
             Taken::Nothing => {}
-            Taken::Joined(bytes, events) => {
+            Taken::Joined { bytes, events, .. } => {
                 self.write_joined(bytes, events, &mut Context::from_waker(&waker))
             }
             Taken::Own(deliveries, polled) => {

@@ -1,0 +1,59 @@
+//! Connections that somebody else writes: a sweep wakes their tasks in its turns.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, Weak},
+    task::{Context, Waker},
+};
+
+use pushpull_core::Standing;
+
+use super::{Membership, Round, Swept, lock};
+use crate::Gate;
+
+/// A task that polls a subscription and is woken in the turns of a sweep, not by the source's signal: of a thousand that
+/// are woken at once the last finds all that was published meanwhile only by chance, of those woken in turns each does.
+#[derive(Default)]
+pub struct Nudged {
+    membership: Option<Membership>,
+    sleeper: Option<Arc<Sleeper>>,
+}
+
+#[derive(Default)]
+struct Sleeper(Mutex<Option<Waker>>);
+
+impl Nudged {
+    /// Joins the sweep of those who stand with `standing`, or leaves it where it stands with nobody. Whether it is woken by
+    /// a sweep from now on: then look for news after it, with the [silent waker](pushpull_core::silent_waker).
+    pub fn stand(&mut self, gate: &Gate, standing: Option<&Standing>, cx: &Context<'_>) -> bool {
+        let Some(standing) = standing else {
+            self.membership = None;
+            return false;
+        };
+        let sleeper = self.sleeper.get_or_insert_default();
+        let mut waker = lock(&sleeper.0);
+        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        drop(waker);
+        if !self.membership.as_ref().is_some_and(|known| known.is_of(&standing.signal)) {
+            let member: Weak<dyn Swept> = Arc::<Sleeper>::downgrade(sleeper);
+            self.membership = gate.sweep(standing, member);
+        }
+        self.membership.is_some()
+    }
+}
+
+impl Swept for Sleeper {
+    fn sweep(&self, _: &mut Round) {
+        if let Some(waker) = &*lock(&self.0) {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+impl fmt::Debug for Nudged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Nudged").field("is_swept", &self.membership.is_some()).finish_non_exhaustive()
+    }
+}
