@@ -54,12 +54,15 @@ fn look(
     scratch: &mut [u8],
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<Option<(Verdict, usize)>>> {
-    let mut seen = ReadBuf::new(scratch);
-    let count = ready!(stream.poll_peek(cx, &mut seen))?;
+    let (mut verdict, mut count) = ready!(peek(stream, scratch, cx))?;
+    if is_wanting(&verdict) && is_closed(stream) {
+        // What has come until now is all there will ever be.
+        (verdict, count) = ready!(peek(stream, scratch, cx))?;
+        count = if is_wanting(&verdict) { 0 } else { count };
+    }
     if count == 0 {
         return Poll::Ready(Ok(None));
     }
-    let verdict = head::judge(seen.filled(), ROOM);
     if let Verdict::Plain(plain) = &verdict
         && stream.try_read(&mut scratch[..plain.bytes])? != plain.bytes
     {
@@ -68,12 +71,23 @@ fn look(
     Poll::Ready(Ok(Some((verdict, count))))
 }
 
+/// Judges what has come, and says how many bytes that is.
+fn peek(stream: &TcpStream, scratch: &mut [u8], cx: &mut Context<'_>) -> Poll<io::Result<(Verdict, usize)>> {
+    let mut seen = ReadBuf::new(scratch);
+    let count = ready!(stream.poll_peek(cx, &mut seen))?;
+    Poll::Ready(Ok((head::judge(seen.filled(), ROOM), count)))
+}
+
+/// Whether more has to come.
+fn is_wanting(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Partial | Verdict::BodyPartial)
+}
+
 /// Whether there is nothing to do before more bytes come.
 fn is_done(verdict: &Verdict, seen: usize) -> bool {
     match verdict {
         Verdict::Plain(plain) => plain.bytes == seen && seen < ROOM,
-        Verdict::Partial | Verdict::BodyPartial => true,
-        Verdict::Other | Verdict::Bare | Verdict::Http2 => false,
+        verdict => is_wanting(verdict),
     }
 }
 

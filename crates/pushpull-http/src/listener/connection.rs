@@ -129,6 +129,11 @@ where
     S: Service<Incomings, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
+    // There are bytes in it. Were hyper to look before the system says so, it would take a connection at rest for one that
+    // a drain may end.
+    if stream.readable().await.is_err() {
+        return;
+    }
     match onward {
         Onward::Http1 => talk(TokioIo::new(stream), Spoken::Http1, peer, &shared).await,
         Onward::Http2 => talk(TokioIo::new(stream), Spoken::Http2, peer, &shared).await,
@@ -210,7 +215,7 @@ where
         let mut http1 = http1::Builder::new();
         http1
             .timer(TokioTimer::new())
-            .keep_alive(spoken == Spoken::Http1)
+            .keep_alive(spoken == Spoken::Http1 && !shared.drain.is_draining())
             .header_read_timeout(config.head)
             .max_buf_size(config.head_bytes.max(8192));
         let connection = http1.serve_connection(io, service).with_upgrades();
