@@ -63,10 +63,17 @@ pub(crate) struct Fault {
 #[derive(Debug)]
 pub(crate) struct Decoder {
     side: Side,
+    deflate: bool,
     /// Most bytes of a message, over all its fragments and after inflation.
     limit: usize,
-    deflate: bool,
-    /// The bytes of a header that came in part.
+    /// While a message or a frame has come in part.
+    begun: Option<Box<Begun>>,
+}
+
+/// What came in part.
+#[derive(Debug, Default)]
+struct Begun {
+    /// The bytes of a header.
     head: [u8; MAX_HEADER],
     head_len: u8,
     frame: Option<Frame>,
@@ -101,16 +108,7 @@ const fn fault(code: u16, reason: &'static str) -> Fault {
 impl Decoder {
     /// A reader of messages of at most `limit` bytes.
     pub(crate) fn new(side: Side, limit: usize) -> Self {
-        Self {
-            side,
-            limit,
-            deflate: false,
-            head: [0; MAX_HEADER],
-            head_len: 0,
-            frame: None,
-            control: Vec::new(),
-            message: None,
-        }
+        Self { side, deflate: false, limit, begun: None }
     }
 
     /// The same, where permessage-deflate was agreed on.
@@ -120,10 +118,16 @@ impl Decoder {
         self
     }
 
+    /// Which side reads.
+    pub(crate) fn side(&self) -> Side {
+        self.side
+    }
+
     /// The bytes of a message that came in part.
     #[cfg(all(test, feature = "server"))]
     pub(crate) fn held(&self) -> usize {
-        self.message.as_ref().map_or(0, |message| message.payload.capacity())
+        let message = self.begun.as_ref().and_then(|begun| begun.message.as_ref());
+        message.map_or(0, |message| message.payload.capacity())
     }
 
     /// Takes bytes off the front of `input` up to the end of the next message; `None` when `input` is used up.
@@ -131,28 +135,40 @@ impl Decoder {
     /// # Errors
     /// If the peer broke a rule. Nothing that follows can be read.
     pub(crate) fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Message>, Fault> {
+        if input.is_empty() {
+            return Ok(None);
+        }
+        let mut begun = self.begun.take().map_or_else(Begun::default, |begun| *begun);
+        let decoded = self.decode_on(&mut begun, input);
+        if begun.head_len > 0 || begun.frame.is_some() || begun.message.is_some() {
+            self.begun = Some(Box::new(begun));
+        }
+        decoded
+    }
+
+    fn decode_on(&self, begun: &mut Begun, input: &mut &[u8]) -> Result<Option<Message>, Fault> {
         loop {
-            if self.frame.is_none() {
-                match self.take_header(input)? {
-                    Some(frame) => self.frame = Some(frame),
+            if begun.frame.is_none() {
+                match self.take_header(begun, input)? {
+                    Some(frame) => begun.frame = Some(frame),
                     None => return Ok(None),
                 }
             }
-            if !self.take_payload(input)? {
+            if !begun.take_payload(input)? {
                 return Ok(None);
             }
-            if let Some(message) = self.end_frame()? {
+            if let Some(message) = self.end_frame(begun)? {
                 return Ok(Some(message));
             }
         }
     }
 
-    fn take_header(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, Fault> {
+    fn take_header(&self, begun: &mut Begun, input: &mut &[u8]) -> Result<Option<Frame>, Fault> {
         while let Some((byte, rest)) = input.split_first() {
-            self.head[usize::from(self.head_len)] = *byte;
-            self.head_len += 1;
+            begun.head[usize::from(begun.head_len)] = *byte;
+            begun.head_len += 1;
             *input = rest;
-            let so_far = &self.head[..usize::from(self.head_len)];
+            let so_far = &begun.head[..usize::from(begun.head_len)];
             if so_far.len() < header_len(so_far) {
                 continue;
             }
@@ -163,13 +179,13 @@ impl Decoder {
             if length > i64::MAX as u64 || header.len(length) != so_far.len() {
                 return Err(fault(close::PROTOCOL, "a length that is not in its shortest form"));
             }
-            self.head_len = 0;
-            return self.check_header(&header, length).map(Some);
+            begun.head_len = 0;
+            return self.check_header(begun, &header, length).map(Some);
         }
         Ok(None)
     }
 
-    fn check_header(&mut self, header: &FrameHeader, length: u64) -> Result<Frame, Fault> {
+    fn check_header(&self, begun: &mut Begun, header: &FrameHeader, length: u64) -> Result<Frame, Fault> {
         if header.mask.is_some() != (self.side == Side::Server) {
             return Err(fault(close::PROTOCOL, "a client masks, a server does not"));
         }
@@ -186,18 +202,24 @@ impl Decoder {
                 return Err(fault(close::PROTOCOL, "a control frame in parts, or of more than 125 bytes"));
             }
         } else {
-            self.check_data(header, first, length)?;
+            self.check_data(begun, header, first, length)?;
         }
         Ok(Frame { opcode: header.opcode, is_final: header.is_final, mask: header.mask, left: length })
     }
 
-    fn check_data(&mut self, header: &FrameHeader, first: bool, length: u64) -> Result<(), Fault> {
-        match (&self.message, first) {
+    fn check_data(
+        &self,
+        begun: &mut Begun,
+        header: &FrameHeader,
+        first: bool,
+        length: u64,
+    ) -> Result<(), Fault> {
+        match (&begun.message, first) {
             (None, false) => return Err(fault(close::PROTOCOL, "a continuation of nothing")),
             (Some(_), true) => return Err(fault(close::PROTOCOL, "a message inside another")),
             _ => {}
         }
-        let message = self.message.get_or_insert_with(|| Partial {
+        let message = begun.message.get_or_insert_with(|| Partial {
             is_text: header.opcode == OpCode::Data(Data::Text),
             is_deflated: header.rsv1,
             fragments: 0,
@@ -215,38 +237,14 @@ impl Decoder {
         Ok(())
     }
 
-    /// Takes what there is of the payload; `true` at its end.
-    fn take_payload(&mut self, input: &mut &[u8]) -> Result<bool, Fault> {
-        let Some(frame) = &mut self.frame else { return Ok(false) };
-        let count = input.len().min(usize::try_from(frame.left).unwrap_or(usize::MAX));
-        let (taken, rest) = input.split_at(count);
-        *input = rest;
-        frame.left -= count as u64;
-        let into = match (&frame.opcode, &mut self.message) {
-            (OpCode::Data(_), Some(message)) => &mut message.payload,
-            _ => &mut self.control,
-        };
-        let start = into.len();
-        into.extend_from_slice(taken);
-        if let Some(mask) = &mut frame.mask {
-            apply_mask(&mut into[start..], *mask);
-            mask.rotate_left(count % 4);
-        }
-        let is_end = frame.left == 0;
-        if let (OpCode::Data(_), Some(message)) = (&frame.opcode, &mut self.message) {
-            message.check_text(is_end && frame.is_final)?;
-        }
-        Ok(is_end)
-    }
-
-    fn end_frame(&mut self) -> Result<Option<Message>, Fault> {
-        let Some(frame) = self.frame.take() else { return Ok(None) };
+    fn end_frame(&self, begun: &mut Begun) -> Result<Option<Message>, Fault> {
+        let Some(frame) = begun.frame.take() else { return Ok(None) };
         match frame.opcode {
             OpCode::Control(control) => {
-                let payload = std::mem::take(&mut self.control);
+                let payload = std::mem::take(&mut begun.control);
                 control_message(control, payload).map(Some)
             }
-            OpCode::Data(_) if frame.is_final => match self.message.take() {
+            OpCode::Data(_) if frame.is_final => match begun.message.take() {
                 Some(message) => self.finish(message).map(Some),
                 None => Ok(None),
             },
@@ -271,6 +269,32 @@ impl Decoder {
     #[cfg(not(feature = "server"))]
     fn inflate(&self, _: &Partial) -> Result<Bytes, Fault> {
         Err(fault(close::PROTOCOL, "a reserved bit"))
+    }
+}
+
+impl Begun {
+    /// Takes what there is of the payload; `true` at its end.
+    fn take_payload(&mut self, input: &mut &[u8]) -> Result<bool, Fault> {
+        let Some(frame) = &mut self.frame else { return Ok(false) };
+        let count = input.len().min(usize::try_from(frame.left).unwrap_or(usize::MAX));
+        let (taken, rest) = input.split_at(count);
+        *input = rest;
+        frame.left -= count as u64;
+        let into = match (&frame.opcode, &mut self.message) {
+            (OpCode::Data(_), Some(message)) => &mut message.payload,
+            _ => &mut self.control,
+        };
+        let start = into.len();
+        into.extend_from_slice(taken);
+        if let Some(mask) = &mut frame.mask {
+            apply_mask(&mut into[start..], *mask);
+            mask.rotate_left(count % 4);
+        }
+        let is_end = frame.left == 0;
+        if let (OpCode::Data(_), Some(message)) = (&frame.opcode, &mut self.message) {
+            message.check_text(is_end && frame.is_final)?;
+        }
+        Ok(is_end)
     }
 }
 

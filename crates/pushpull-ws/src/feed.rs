@@ -51,7 +51,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> WsFeed<I> {
     /// byte.
     pub(crate) fn new(io: I, subprotocol: Subprotocol, silence: Duration, request: &Subscribe) -> Self {
         Self {
-            pump: Pump::new(io, Side::Client, Decoder::new(Side::Client, MAX_MESSAGE), b""),
+            pump: Pump::new(io, Decoder::new(Side::Client, MAX_MESSAGE), b""),
             subprotocol,
             silence,
             timer: Box::pin(sleep(silence)),

@@ -1,6 +1,7 @@
 //! What waits to be written: shared frames, and at most one in the middle.
 
 use std::{
+    cell::Cell,
     collections::VecDeque,
     io::{self, IoSlice},
     pin::Pin,
@@ -17,10 +18,19 @@ const JOINED: usize = 16 * 1024;
 /// A queue that grew beyond this many frames gives its memory back once it is empty.
 const KEPT: usize = 8;
 
+thread_local! {
+    // Of the queue that was emptied last, for the one that is filled next: whoever writes at once has no queue, and
+    // makes none.
+    static SPARE: Cell<Option<Box<Queue>>> = Cell::default();
+}
+
 /// Frames to be written, in order. A frame that was begun is always finished: it is owned here, whatever became of the
-/// event it was made of.
+/// event it was made of. Where nothing waits it holds no memory.
 #[derive(Debug, Default)]
-pub(crate) struct Outbox {
+pub(crate) struct Outbox(Option<Box<Queue>>);
+
+#[derive(Debug, Default)]
+struct Queue {
     frames: VecDeque<Bytes>,
     /// The bytes of all of them that are not written.
     bytes: usize,
@@ -47,41 +57,45 @@ pub(crate) struct Answers {
 }
 
 impl Outbox {
+    fn queue(&mut self) -> &mut Queue {
+        self.0.get_or_insert_with(|| SPARE.take().unwrap_or_default())
+    }
+
     /// Puts a frame behind all others.
     pub(crate) fn push(&mut self, frame: Bytes) {
-        self.bytes += frame.len();
-        self.frames.push_back(frame);
+        self.queue().push(frame);
     }
 
     /// Puts an answer behind all others.
     #[cfg(feature = "server")]
     pub(crate) fn push_answer(&mut self, frame: Bytes) {
-        self.answers.count += 1;
-        self.answers.bytes += frame.len();
-        self.push(frame);
-        self.answers.until_last = self.bytes;
+        let queue = self.queue();
+        queue.answers.count += 1;
+        queue.answers.bytes += frame.len();
+        queue.push(frame);
+        queue.answers.until_last = queue.bytes;
     }
 
     /// Answers a ping, before the frames that were not begun.
     pub(crate) fn pong(&mut self, frame: Bytes) {
-        self.pong = Some(frame);
+        self.queue().pong = Some(frame);
     }
 
     #[cfg(feature = "server")]
     pub(crate) fn is_empty(&self) -> bool {
-        self.frames.is_empty() && self.pong.is_none()
+        self.0.as_ref().is_none_or(|queue| queue.frames.is_empty() && queue.pong.is_none())
     }
 
     /// The answers that wait, with those before them; all zero if none does.
     #[cfg(feature = "server")]
     pub(crate) fn answers(&self) -> Answers {
-        self.answers
+        self.0.as_ref().map_or_else(Answers::default, |queue| queue.answers)
     }
 
     /// How many bytes wait.
     #[cfg(all(test, feature = "server"))]
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self.0.as_ref().map_or(0, |queue| queue.bytes)
     }
 
     /// Writes until all is written, or the stream takes no more. `progress` becomes true if it took anything.
@@ -89,6 +103,66 @@ impl Outbox {
     /// # Errors
     /// As the stream.
     pub(crate) fn poll_write(
+        &mut self,
+        io: &mut (impl AsyncWrite + Unpin),
+        cx: &mut Context<'_>,
+        progress: &mut bool,
+    ) -> Poll<io::Result<()>> {
+        if let Some(queue) = &mut self.0 {
+            ready!(queue.poll_write(io, cx, progress))?;
+            self.rest();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives back the queue, which is empty.
+    fn rest(&mut self) {
+        if let Some(mut queue) = self.0.take() {
+            let frames = std::mem::take(&mut queue.frames);
+            *queue = Queue { frames, ..Queue::default() };
+            // A thread that ends needs none.
+            let _ = SPARE.try_with(|spare| spare.set(Some(queue)));
+        }
+    }
+
+    /// Writes whole frames, joined, of which only what the stream does not take at once waits here. Nothing else may
+    /// wait.
+    ///
+    /// # Errors
+    /// As the stream.
+    #[cfg(feature = "server")]
+    pub(crate) fn write_joined(
+        &mut self,
+        mut frames: Bytes,
+        io: &mut (impl AsyncWrite + Unpin),
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        debug_assert!(self.is_empty(), "what waits comes first");
+        match Pin::new(&mut *io).poll_write(cx, &frames)? {
+            Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(written) if written < frames.len() => {
+                frames.advance(written);
+                let queue = self.queue();
+                (queue.is_begun, queue.is_unflushed) = (true, true);
+                queue.push(frames);
+            }
+            Poll::Ready(_) => match Pin::new(&mut *io).poll_flush(cx)? {
+                Poll::Ready(()) => return Poll::Ready(Ok(())),
+                Poll::Pending => self.queue().is_unflushed = true,
+            },
+            Poll::Pending => self.push(frames),
+        }
+        self.poll_write(io, cx, &mut false)
+    }
+}
+
+impl Queue {
+    fn push(&mut self, frame: Bytes) {
+        self.bytes += frame.len();
+        self.frames.push_back(frame);
+    }
+
+    fn poll_write(
         &mut self,
         io: &mut (impl AsyncWrite + Unpin),
         cx: &mut Context<'_>,
@@ -112,34 +186,6 @@ impl Outbox {
             self.is_unflushed = false;
         }
         Poll::Ready(Ok(()))
-    }
-
-    /// Writes whole frames, joined, of which only what the stream does not take at once waits here. Nothing else may
-    /// wait.
-    ///
-    /// # Errors
-    /// As the stream.
-    #[cfg(feature = "server")]
-    pub(crate) fn write_joined(
-        &mut self,
-        mut frames: Bytes,
-        io: &mut (impl AsyncWrite + Unpin),
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        debug_assert!(self.is_empty(), "what waits comes first");
-        match Pin::new(&mut *io).poll_write(cx, &frames)? {
-            Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            Poll::Ready(written) => {
-                self.is_unflushed = true;
-                if written < frames.len() {
-                    frames.advance(written);
-                    self.is_begun = true;
-                    self.push(frames);
-                }
-            }
-            Poll::Pending => self.push(frames),
-        }
-        self.poll_write(io, cx, &mut false)
     }
 
     fn place_pong(&mut self) {
@@ -289,7 +335,7 @@ mod tests {
         for n in 0..1000u16 {
             outbox.pong(n.to_be_bytes().to_vec().into());
             assert!(outbox.poll_write(&mut io, &mut cx, &mut false).is_pending());
-            assert!(outbox.frames.len() <= 1);
+            assert!(outbox.queue().frames.len() <= 1);
         }
         assert!(outbox.poll_write(&mut io, &mut cx, &mut false).is_ready());
         assert_eq!(io.written, [0, 0, 3, 231], "the first, and the newest");
@@ -325,7 +371,7 @@ mod tests {
                 }
             }
             prop_assert_eq!(frames.next(), None);
-            prop_assert_eq!(outbox.bytes, 0);
+            prop_assert!(outbox.0.is_none(), "and no memory is held");
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tungstenite::protocol::frame::coding::OpCode;
 
@@ -29,10 +29,9 @@ thread_local! {
 #[derive(Debug)]
 pub(crate) struct Pump<I> {
     io: I,
-    side: Side,
     decoder: Decoder,
     /// Read, but not looked at. A message is made when it is asked for: deflated, 16 KiB may hold many MiB.
-    unread: Bytes,
+    unread: Option<Box<Bytes>>,
     is_ended: bool,
     /// Whether bytes came, since it was last asked.
     heard: bool,
@@ -41,16 +40,8 @@ pub(crate) struct Pump<I> {
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Pump<I> {
     /// A pump over `io`, of which `early` was read already.
-    pub(crate) fn new(io: I, side: Side, decoder: Decoder, early: &[u8]) -> Self {
-        Self {
-            io,
-            side,
-            decoder,
-            unread: Bytes::copy_from_slice(early),
-            is_ended: false,
-            heard: false,
-            outbox: Outbox::default(),
-        }
+    pub(crate) fn new(io: I, decoder: Decoder, early: &[u8]) -> Self {
+        Self { io, decoder, unread: unread(early), is_ended: false, heard: false, outbox: Outbox::default() }
     }
 
     /// The next message; `None` once the stream has ended or failed.
@@ -59,10 +50,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Pump<I> {
     /// What the peer did that ends the connection, once.
     pub(crate) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, Fault>> {
         loop {
-            let unread = std::mem::take(&mut self.unread);
-            let mut rest = &unread[..];
-            if let Some(decoded) = self.decode(&mut rest).transpose() {
-                self.unread = unread.slice_ref(rest);
+            if let Some(decoded) = self.decode_unread().transpose() {
                 return Poll::Ready(decoded.map(Some));
             }
             if self.is_ended {
@@ -72,6 +60,16 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Pump<I> {
                 return Poll::Ready(decoded.map(Some));
             }
         }
+    }
+
+    fn decode_unread(&mut self) -> Result<Option<Message>, Fault> {
+        let Some(mut unread) = self.unread.take() else { return Ok(None) };
+        let mut rest = &unread[..];
+        let decoded = self.decode(&mut rest);
+        let taken = unread.len() - rest.len();
+        unread.advance(taken);
+        self.unread = Some(unread).filter(|unread| !unread.is_empty());
+        decoded
     }
 
     /// Takes the next message, if it is there whole, off the front of `bytes`. Behind a fault nothing can be read.
@@ -91,7 +89,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Pump<I> {
             self.is_ended = read.is_err() || bytes.is_empty();
             self.heard = !self.is_ended;
             let decoded = self.decode(&mut bytes);
-            self.unread = Bytes::copy_from_slice(bytes);
+            self.unread = unread(bytes);
             Poll::Ready(decoded)
         })
     }
@@ -135,7 +133,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Pump<I> {
     }
 
     fn frame(&self, opcode: OpCode, payload: &[u8]) -> Bytes {
-        frame::encode(opcode, payload, (self.side == Side::Client).then(mask_key))
+        frame::encode(opcode, payload, (self.decoder.side() == Side::Client).then(mask_key))
     }
 
     /// Writes what waits: see [`Outbox::poll_write`].
@@ -165,6 +163,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Pump<I> {
     }
 }
 
+fn unread(bytes: &[u8]) -> Option<Box<Bytes>> {
+    (!bytes.is_empty()).then(|| Box::new(Bytes::copy_from_slice(bytes)))
+}
+
 /// Unpredictable, so that nobody who chooses the payload chooses what is on the wire (RFC 6455, 10.3).
 #[cfg(feature = "client")]
 fn mask_key() -> [u8; 4] {
@@ -192,7 +194,7 @@ mod tests {
 
         /// The bytes that were read, but made no message yet.
         pub(crate) fn held(&self) -> usize {
-            self.unread.len() + self.decoder.held()
+            self.unread.as_ref().map_or(0, |unread| unread.len()) + self.decoder.held()
         }
     }
 
@@ -202,7 +204,7 @@ mod tests {
         let mut bytes = frame::encode_deflated(frame::BINARY, &bomb).repeat(8);
         bytes.truncate(SCRATCH);
         let decoder = Decoder::new(Side::Client, 1 << 20).with_deflate(true);
-        let mut pump = Pump::new(tokio::io::empty(), Side::Client, decoder, &bytes);
+        let mut pump = Pump::new(tokio::io::empty(), decoder, &bytes);
         let mut cx = Context::from_waker(std::task::Waker::noop());
         for _ in 0..8 {
             assert!(pump.held() <= SCRATCH, "{} bytes are held", pump.held());

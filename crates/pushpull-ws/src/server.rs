@@ -47,22 +47,21 @@ const REFUSALS: usize = 256;
 /// [`MAX_BATCH`](pushpull_http::problem::MAX_BATCH).
 #[derive(Clone)]
 pub struct WsService {
-    push: Arc<dyn Push>,
-    producer: Option<Arc<dyn Producer>>,
-    gate: Gate,
+    shared: Arc<Shared>,
     refusals: Arc<Semaphore>,
 }
 
 impl WsService {
     /// Serves `push` to whom `gate` lets in.
     pub fn new(push: Arc<dyn Push>, gate: Gate) -> Self {
-        Self { push, producer: None, gate, refusals: Arc::new(Semaphore::new(REFUSALS)) }
+        let shared = Arc::new(Shared { push, producer: None, gate });
+        Self { shared, refusals: Arc::new(Semaphore::new(REFUSALS)) }
     }
 
     /// Publishes what clients send to `producer`. Default: publishing is refused.
     #[must_use]
     pub fn with_producer(mut self, producer: Arc<dyn Producer>) -> Self {
-        self.producer = Some(producer);
+        Arc::make_mut(&mut self.shared).producer = Some(producer);
         self
     }
 
@@ -72,12 +71,12 @@ impl WsService {
         if let Err((status, problem)) = &handshake
             && is_handshake
         {
-            self.gate.metrics().rejected(Rejection::from(problem));
+            self.shared.gate.metrics().rejected(Rejection::from(problem));
             return handshake::refuse(&request, *status, problem);
         }
         let endpoint =
             handshake.as_ref().map_or(pushpull_http::Endpoint::WsRaw, |valid| valid.mode.endpoint());
-        let entered = self.gate.enter_or_problem(&request, endpoint).await;
+        let entered = self.shared.gate.enter_or_problem(&request, endpoint).await;
         let (Ok(handshake), Some(on_upgrade)) = (handshake, on_upgrade) else {
             // Another method than a handshake's, which the gate answers; or a server that cannot upgrade.
             return entered.map_or_else(|refusal| refusal.into_response(), |_| cannot_upgrade());
@@ -118,7 +117,7 @@ impl WsService {
             let opened = match entry.query.subscribe(None) {
                 Ok(wanted) => {
                     let unit = Unit::of(&wanted);
-                    let subscription = self.push.subscribe(&entry.cx, wanted).await;
+                    let subscription = self.shared.push.subscribe(&entry.cx, wanted).await;
                     subscription.map(|subscription| (subscription, topics, unit)).map_err(Problem::from)
                 }
                 Err(problem) => Err(problem),
@@ -126,27 +125,23 @@ impl WsService {
             match opened {
                 Ok(opened) => subscribed = Some(opened),
                 Err(problem) => {
-                    self.gate.metrics().rejected(Rejection::from(&problem));
+                    self.shared.gate.metrics().rejected(Rejection::from(&problem));
                     let response = entry.finish(problem_response(&problem, None));
                     return Err((problem, true, response));
                 }
             }
         }
         let guard = entry.guard.take();
-        let shared = self.shared(entry.cx);
-        Ok(Opening { shape, shared, guard, permit: None, subscribed, refused: None })
+        let (shared, cx) = (self.shared.clone(), entry.cx);
+        Ok(Opening { shape, shared, cx, guard, permit: None, subscribed, refused: None })
     }
 
     /// A connection that is closed at once, with what a browser's script can see.
     fn refused(&self, problem: &Problem, shape: Shape) -> Option<Opening> {
-        let permit = Some(self.refusals.clone().try_acquire_owned().ok()?);
+        let permit = Some(Box::new(self.refusals.clone().try_acquire_owned().ok()?));
         let refused = Some(Closing::over(problem.kind()));
-        let shared = self.shared(Context::default());
-        Some(Opening { shape, shared, guard: None, permit, subscribed: None, refused })
-    }
-
-    fn shared(&self, cx: Context) -> Shared {
-        Shared { push: self.push.clone(), producer: self.producer.clone(), gate: self.gate.clone(), cx }
+        let (shared, cx) = (self.shared.clone(), Context::default());
+        Some(Opening { shape, shared, cx, guard: None, permit, subscribed: None, refused })
     }
 }
 
@@ -211,6 +206,6 @@ impl<B> Service<Request<B>> for WsService {
 
 impl std::fmt::Debug for WsService {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WsService").field("gate", &self.gate).finish_non_exhaustive()
+        f.debug_struct("WsService").field("gate", &self.shared.gate).finish_non_exhaustive()
     }
 }

@@ -5,22 +5,22 @@ mod command;
 mod commands;
 mod deliver;
 mod framed;
+mod inbox;
 mod part;
 mod raw;
 mod serving;
 
 use std::{
-    collections::VecDeque,
     fmt,
     future::Future,
-    pin::{Pin, pin},
+    pin::pin,
     sync::{Arc, Weak},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use pushpull_core::{Cursor, Subscription, Topics};
-use pushpull_http::{ConnectionGuard, Membership};
+use pushpull_http::{ConnectionGuard, Gate, Membership};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::OwnedSemaphorePermit,
@@ -28,15 +28,15 @@ use tokio::{
 
 use crate::{
     close::{self, Closing},
-    codec::server::{ClientFrame, Frames, Id, Said, Shape},
+    codec::server::{Id, Said, Shape},
     decoder::{Decoder, Fault, Message, Side},
     frame::{CLOSE, PING},
     handshake::Mode,
     outbox::Answers,
     pump::Pump,
 };
-use clock::{Clock, Due};
-use command::Work;
+use clock::{Clock, Due, Intervals};
+use inbox::Inbox;
 use serving::Connection;
 
 pub(crate) use command::Shared;
@@ -54,10 +54,12 @@ const AHEAD_BYTES: usize = 64 * 1024;
 /// How a connection begins.
 pub(crate) struct Opening {
     pub(crate) shape: Shape,
-    pub(crate) shared: Shared,
+    pub(crate) shared: Arc<Shared>,
+    /// Who is at the other end.
+    pub(crate) cx: pushpull_core::Context,
     pub(crate) guard: Option<ConnectionGuard>,
     /// Its place among those that are closed at once.
-    pub(crate) permit: Option<OwnedSemaphorePermit>,
+    pub(crate) permit: Option<Box<OwnedSemaphorePermit>>,
     /// The subscription that the query opened, what it asks for, and whether it begins with a snapshot.
     pub(crate) subscribed: Option<(Subscription, Topics, Unit)>,
     /// Closes it at once.
@@ -84,29 +86,20 @@ pub(crate) struct Session<I> {
     pump: Pump<I>,
     shape: Shape,
     shared: Arc<Shared>,
+    cx: pushpull_core::Context,
     clock: Clock,
-    /// Ready when a drain begins, and from then on when it is cut short.
-    drain: Pin<Box<dyn Future<Output = ()> + Send>>,
     is_draining: bool,
     stage: Stage,
     subscription: Option<Subscription>,
     topics: Option<Topics>,
-    /// Until the starting place is told.
-    first_word: Option<FirstWord>,
     /// Until it is complete there is no place.
     is_in_snapshot: bool,
     is_gap_last: bool,
     is_beat_due: bool,
     /// The place of a subscription that is gone.
-    left_at: Option<Cursor>,
+    left_at: Option<Box<Cursor>>,
     conflated: u64,
-    /// Data messages that wait for their turn, and the bytes of them and of the one that has it.
-    ahead: VecDeque<Message>,
-    ahead_bytes: usize,
-    /// What is left of the message that has its turn.
-    frames: Option<Box<Frames>>,
-    next: Option<Box<ClientFrame>>,
-    work: Option<Work>,
+    inbox: Inbox,
     /// The work that this poll was.
     spent: usize,
     /// Whether the peer does not take its answers: then nothing of it is read.
@@ -116,10 +109,8 @@ pub(crate) struct Session<I> {
     me: Weak<Connection<I>>,
     /// Its task's.
     waker: Option<Waker>,
-    /// The peer's last word, which counts once all it said before is done.
-    last: Option<Last>,
     _guard: Option<ConnectionGuard>,
-    _permit: Option<OwnedSemaphorePermit>,
+    _permit: Option<Box<OwnedSemaphorePermit>>,
 }
 
 /// What a peer said last.
@@ -145,7 +136,7 @@ enum Stage {
 impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
     /// A connection over `io`, of which `early` was read already.
     fn new(io: I, early: &[u8], opening: Opening, me: Weak<Connection<I>>) -> Self {
-        let Opening { shape, shared, guard, permit, subscribed, refused } = opening;
+        let Opening { shape, shared, cx, guard, permit, subscribed, refused } = opening;
         let gate = &shared.gate;
         let limit = match shape.mode {
             Mode::Raw => gate.limits().payload,
@@ -153,38 +144,30 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
             Mode::Framed(_) => gate.limits().payload.saturating_mul(3).saturating_add(8192),
         };
         let decoder = Decoder::new(Side::Server, limit).with_deflate(shape.deflate);
-        let beat = (shape.mode != Mode::Raw).then(|| gate.keep_alive());
-        let expires = shared.cx.identity.as_ref().and_then(|identity| identity.expires);
-        let drain = gate.drain().clone();
+        let clock = Clock::new(gate.alarm(), &intervals(gate, shape, &cx));
         let mut session = Self {
-            pump: Pump::new(io, Side::Server, decoder, early),
+            pump: Pump::new(io, decoder, early),
             shape,
-            clock: Clock::new(gate.ping(), beat, expires),
-            drain: Box::pin(async move { drain.cancelled().await }),
+            clock,
+            cx,
             is_draining: false,
             stage: Stage::Running,
             subscription: None,
             topics: None,
-            first_word: None,
             is_in_snapshot: false,
             is_gap_last: false,
             is_beat_due: false,
             left_at: None,
             conflated: 0,
-            ahead: VecDeque::new(),
-            ahead_bytes: 0,
-            frames: None,
-            next: None,
-            work: None,
+            inbox: Inbox::default(),
             spent: 0,
             is_held: false,
             membership: None,
             me,
             waker: None,
-            last: None,
             _guard: guard,
             _permit: permit,
-            shared: Arc::new(shared),
+            shared,
         };
         if let Some((subscription, topics, unit)) = subscribed {
             session.attach(subscription, topics, unit, FirstWord::Heartbeat);
@@ -197,9 +180,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
 
     fn poll_rounds(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..ROUNDS {
-            self.poll_drain(cx);
+            self.heed_drain();
+            let intervals = intervals(&self.shared.gate, self.shape, &self.cx);
             while self.stage != Stage::Ended
-                && let Some(due) = self.clock.due()
+                && let Some(due) = self.clock.due(&intervals)
             {
                 self.on_due(due);
             }
@@ -218,7 +202,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
             if self.spent >= TURN {
                 break;
             }
-            if !moved && self.clock.poll_due(cx).is_pending() {
+            // The alarm wakes all when a drain begins: one that began before it was set is seen now.
+            if !moved && self.clock.poll_due(&intervals, cx).is_pending() && !self.is_drain_new() {
                 return Poll::Pending;
             }
         }
@@ -230,7 +215,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
         self.subscription = Some(subscription);
         self.topics = Some(topics);
         self.is_in_snapshot = unit == Unit::Snapshot;
-        self.first_word = Some(first_word);
+        self.inbox.fill().first_word = Some(first_word);
         self.conflated = 0;
     }
 
@@ -239,23 +224,21 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
         match &self.subscription {
             Some(_) if self.is_in_snapshot => None,
             Some(subscription) => subscription.place(),
-            None => self.left_at,
+            None => self.left_at.as_deref().copied(),
         }
     }
 
-    fn poll_drain(&mut self, cx: &mut Context<'_>) {
-        if self.drain.as_mut().poll(cx).is_pending() {
-            return;
-        }
-        if std::mem::replace(&mut self.is_draining, true) {
-            self.stage = Stage::Ended;
-            return;
-        }
-        let drain = self.shared.gate.drain().clone();
-        self.drain = Box::pin(async move { drain.aborted().await });
-        if self.drain.as_mut().poll(cx).is_ready() {
+    fn heed_drain(&mut self) {
+        let drain = self.shared.gate.drain();
+        self.is_draining = drain.is_draining();
+        if drain.is_aborted() {
             self.stage = Stage::Ended;
         }
+    }
+
+    fn is_drain_new(&self) -> bool {
+        let drain = self.shared.gate.drain();
+        drain.is_draining() != self.is_draining || drain.is_aborted()
     }
 
     /// Tells when and from where to come back, and closes.
@@ -274,8 +257,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
         self.stage = Stage::Parting { is_heard, is_shut: false };
         self.clock.part();
         (self.subscription, self.membership) = (None, None);
-        (self.work, self.frames, self.next) = (None, None, None);
-        self.ahead.clear();
+        self.inbox.clear();
     }
 
     fn on_due(&mut self, due: Due) {
@@ -308,24 +290,20 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        while self.last.is_none() && !self.is_held && !self.is_ahead_full() && self.spent < TURN {
+        while !self.inbox.has_last() && !self.is_held && !self.inbox.is_full() && self.spent < TURN {
             match self.pump.poll_message(cx) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(Some(message))) => self.take(message),
-                Poll::Ready(Ok(None)) => self.last = Some(Last::End),
-                Poll::Ready(Err(fault)) => self.last = Some(Last::Fault(fault)),
+                Poll::Ready(Ok(None)) => self.inbox.fill().last = Some(Last::End),
+                Poll::Ready(Err(fault)) => self.inbox.fill().last = Some(Last::Fault(fault)),
             }
             moved = true;
         }
         // Who is not read cannot be heard.
-        if self.pump.was_heard() || self.is_held || self.is_ahead_full() {
+        if self.pump.was_heard() || self.is_held || self.inbox.is_full() {
             self.clock.heard();
         }
         moved
-    }
-
-    fn is_ahead_full(&self) -> bool {
-        self.ahead.len() >= AHEAD || self.ahead_bytes > AHEAD_BYTES
     }
 
     fn take(&mut self, message: Message) {
@@ -333,10 +311,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
         match message {
             Message::Ping(payload) => self.pump.send_pong(&payload),
             Message::Pong => {}
-            Message::Close(closing) => self.last = Some(Last::Close(closing)),
+            Message::Close(closing) => self.inbox.fill().last = Some(Last::Close(closing)),
             Message::Text(ref payload) | Message::Binary(ref payload) => {
-                self.ahead_bytes += payload.len();
-                self.ahead.push_back(message);
+                let bytes = payload.len();
+                self.inbox.keep_message(message, bytes);
             }
         }
     }
@@ -366,6 +344,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
             self.stage = Stage::Ended;
         }
         progress
+    }
+}
+
+fn intervals(gate: &Gate, shape: Shape, cx: &pushpull_core::Context) -> Intervals {
+    Intervals {
+        ping: gate.ping(),
+        beat: (shape.mode != Mode::Raw).then(|| gate.keep_alive()),
+        expires: cx.identity.as_ref().and_then(|identity| identity.expires),
     }
 }
 

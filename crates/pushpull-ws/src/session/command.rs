@@ -11,12 +11,12 @@ use tokio::time::Instant;
 
 use crate::codec::server::Id;
 
-/// What a connection works with. One for each, shared with the command that is under way.
+/// What connections work with: one for all.
+#[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) push: Arc<dyn Push>,
     pub(crate) producer: Option<Arc<dyn Producer>>,
     pub(crate) gate: Gate,
-    pub(crate) cx: Context,
 }
 
 /// A command under way. Dropping it gives it up.
@@ -31,11 +31,11 @@ pub(super) enum Done {
 
 impl Shared {
     /// Opens the connection's subscription.
-    pub(super) fn subscribe(self: &Arc<Self>, id: Option<Id>, request: Subscribe) -> Work {
-        let shared = self.clone();
+    pub(super) fn subscribe(self: &Arc<Self>, cx: &Context, id: Option<Id>, request: Subscribe) -> Work {
+        let (shared, cx) = (self.clone(), cx.clone());
         Box::pin(async move {
-            let result = match shared.gate.authorize_topics(&shared.cx, &request.topics).await {
-                Ok(()) => shared.push.subscribe(&shared.cx, request.clone()).await.map_err(Problem::from),
+            let result = match shared.gate.authorize_topics(&cx, &request.topics).await {
+                Ok(()) => shared.push.subscribe(&cx, request.clone()).await.map_err(Problem::from),
                 Err(problem) => Err(problem),
             };
             Done::Subscribed { id, request, result }
@@ -43,24 +43,37 @@ impl Shared {
     }
 
     /// Asks whether `topics` may be added.
-    pub(super) fn allow(self: &Arc<Self>, id: Option<Id>, topics: Topics) -> Work {
-        let shared = self.clone();
+    pub(super) fn allow(self: &Arc<Self>, cx: &Context, id: Option<Id>, topics: Topics) -> Work {
+        let (shared, cx) = (self.clone(), cx.clone());
         Box::pin(async move {
-            let result = shared.gate.authorize_topics(&shared.cx, &topics).await;
+            let result = shared.gate.authorize_topics(&cx, &topics).await;
             Done::Allowed { id, topics, result }
         })
     }
 
     /// Publishes messages, all or none.
-    pub(super) fn publish(self: &Arc<Self>, id: Option<Id>, topic: Topic, messages: Vec<Message>) -> Work {
-        let shared = self.clone();
-        Box::pin(async move { Done::Published { id, result: shared.try_publish(&topic, &messages).await } })
+    pub(super) fn publish(
+        self: &Arc<Self>,
+        cx: &Context,
+        id: Option<Id>,
+        topic: Topic,
+        messages: Vec<Message>,
+    ) -> Work {
+        let (shared, cx) = (self.clone(), cx.clone());
+        Box::pin(
+            async move { Done::Published { id, result: shared.try_publish(&cx, &topic, &messages).await } },
+        )
     }
 
-    async fn try_publish(&self, topic: &Topic, messages: &[Message]) -> Result<Published, PublishError> {
+    async fn try_publish(
+        &self,
+        cx: &Context,
+        topic: &Topic,
+        messages: &[Message],
+    ) -> Result<Published, PublishError> {
         let begun = Instant::now();
         let refused = PublishError::not_applied;
-        self.gate.authorize(&self.cx, Action::Publish(topic)).await.map_err(refused)?;
+        self.gate.authorize(cx, Action::Publish(topic)).await.map_err(refused)?;
         let limit = self.gate.limits().payload;
         if messages.iter().any(|message| message.payload().len() > limit) {
             let detail = format!("a payload has at most {limit} bytes");
@@ -70,7 +83,7 @@ impl Shared {
             let detail = "this server has nothing to publish with";
             return Err(refused(Problem::new(ErrorKind::Unsupported, detail)));
         };
-        let published = producer.publish(&self.cx, topic, messages).await?;
+        let published = producer.publish(cx, topic, messages).await?;
         self.gate.metrics().published(published.count, begun.elapsed());
         Ok(published)
     }

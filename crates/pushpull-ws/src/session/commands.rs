@@ -1,16 +1,13 @@
 //! The order of commands: one after another, each when the one before is done.
 
-use std::{
-    collections::VecDeque,
-    task::{Context, Poll},
-};
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Session, Stage, TURN, command::Done};
+use super::{Session, Stage, TURN, command::Done, inbox::Turn};
 use crate::{
     close::{self, Closing},
-    codec::server::{Asked, ClientFrame, Frames, Unread},
+    codec::server::{ClientFrame, Frames, Unread},
     decoder::Message,
     handshake::Mode,
 };
@@ -24,24 +21,22 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
     pub(super) fn poll_commands(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
         while self.stage == Stage::Running && self.spent < TURN {
-            if let Some(work) = &mut self.work {
+            if let Some(work) = self.inbox.work() {
                 let Poll::Ready(done) = work.as_mut().poll(cx) else { return moved };
-                self.work = None;
+                self.inbox.fill().work = None;
                 self.on_done(done);
             } else if self.is_draining {
                 self.leave_for_drain(cx);
             } else if self.has_answers() || self.must_wait() {
                 return moved;
-            } else if let Some(frame) = self.next.take() {
-                self.begin(*frame);
-            } else if let Some(frames) = self.frames.take() {
-                self.read_frame(frames);
-            } else if let Some(message) = self.ahead.pop_front() {
-                self.on_message(message);
-            } else if let Some(last) = self.last.take() {
-                self.on_last(last);
             } else {
-                return moved;
+                match self.inbox.next() {
+                    Some(Turn::Frame(frame)) => self.begin(*frame),
+                    Some(Turn::Frames(frames)) => self.read_frame(frames),
+                    Some(Turn::Message(message)) => self.on_message(message),
+                    Some(Turn::Last(last)) => self.on_last(last),
+                    None => return moved,
+                }
             }
             moved = true;
         }
@@ -63,26 +58,20 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
         self.is_held || answers.count > ANSWERS || answers.bytes > ANSWER_BYTES
     }
 
-    /// Whether the next frame's answer would come before the first word of the subscription. A peer that leaves is
-    /// told none.
     fn must_wait(&self) -> bool {
-        let is_publish = self.next.as_ref().is_none_or(|frame| matches!(frame.asked, Asked::Publish(_)));
-        self.first_word.is_some() && self.last.is_none() && !self.is_in_snapshot && !is_publish
+        self.inbox.waits_for_first_word() && !self.is_in_snapshot
     }
 
     fn on_message(&mut self, message: Message) {
         let (Message::Text(payload) | Message::Binary(payload)) = &message else { return };
         let size = payload.len();
-        if self.ahead.is_empty() {
-            self.ahead = VecDeque::new();
-        }
         match self.shape.mode {
             Mode::Raw => {
-                self.ahead_bytes -= size;
+                self.inbox.is_read(size);
                 self.publish_raw(message);
             }
             Mode::Framed(subprotocol) => match Frames::of(message, subprotocol) {
-                Ok(frames) => self.keep(Box::new(frames)),
+                Ok(frames) => self.inbox.keep_frames(Box::new(frames)),
                 Err(unread) => self.refuse(unread),
             },
         }
@@ -92,18 +81,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
     fn read_frame(&mut self, mut frames: Box<Frames>) {
         match frames.next(&mut self.spent) {
             Ok(frame) => {
-                self.next = frame.map(Box::new);
-                self.keep(frames);
+                self.inbox.fill().next = frame.map(Box::new);
+                self.inbox.keep_frames(frames);
             }
             Err(unread) => self.refuse(unread),
-        }
-    }
-
-    fn keep(&mut self, frames: Box<Frames>) {
-        if frames.is_done() {
-            self.ahead_bytes -= frames.size();
-        } else {
-            self.frames = Some(frames);
         }
     }
 

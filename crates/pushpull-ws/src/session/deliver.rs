@@ -28,7 +28,7 @@ thread_local! {
 impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
     /// Takes what is ready once all before it is written: who does not read owns no queue.
     pub(super) fn poll_deliveries(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.stage != Stage::Running || self.last.is_some() || !self.pump.outbox.is_empty() {
+        if self.stage != Stage::Running || self.inbox.has_last() || !self.pump.outbox.is_empty() {
             return false;
         }
         self.stand();

@@ -27,7 +27,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
             Asked::Unsubscribe(Ok(topics)) => self.on_unsubscribe(id, &topics),
             Asked::Credit(Ok(events)) => self.on_credit(id, events),
             Asked::Publish(Ok((topic, messages))) => {
-                self.work = Some(self.shared.publish(id, topic, messages));
+                self.inbox.fill().work = Some(self.shared.publish(&self.cx, id, topic, messages));
             }
             Asked::Publish(Err(problem)) => {
                 self.tell_error(id.as_ref(), &problem, Some(Outcome::NotApplied));
@@ -41,9 +41,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
     }
 
     fn on_subscribe(&mut self, id: Option<Id>, wanted: Subscribe, option: Option<String>) {
-        self.work = match (&self.subscription, option) {
-            (None, _) => Some(self.shared.subscribe(id, wanted)),
-            (Some(_), None) => Some(self.shared.allow(id, wanted.topics)),
+        self.inbox.fill().work = match (&self.subscription, option) {
+            (None, _) => Some(self.shared.subscribe(&self.cx, id, wanted)),
+            (Some(_), None) => Some(self.shared.allow(&self.cx, id, wanted.topics)),
             (Some(_), Some(option)) => {
                 let detail = "only the subscribe that begins a subscription may bear it";
                 return self.tell_error(id.as_ref(), &Problem::invalid(option, detail), None);
@@ -55,8 +55,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
         match self.topics.as_ref().and_then(|topics| topics.without(fewer)) {
             Some(topics) => self.retarget(id, topics),
             None => {
-                self.left_at = self.place();
-                (self.subscription, self.topics, self.first_word) = (None, None, None);
+                self.left_at = self.place().map(Box::new);
+                (self.subscription, self.topics) = (None, None);
+                self.inbox.take_first_word();
                 self.is_in_snapshot = false;
                 self.tell_ok(id);
             }
@@ -140,7 +141,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
     /// place is told all the same.
     pub(super) fn tell_place(&mut self, place: Cursor) {
         let place = Some(place);
-        match self.first_word.take() {
+        match self.inbox.take_first_word() {
             Some(FirstWord::Answer(Some(id))) => self.answer(&Said::Ok { id: &id, place }),
             Some(FirstWord::Answer(None) | FirstWord::Heartbeat) | None => {
                 self.say(&Said::Heartbeat { place, conflated: self.conflated });

@@ -38,9 +38,9 @@ async fn connect(broker: &Broker, gate: &Gate, cx: Call, pipe: usize, asked: Sub
 
 fn opening(broker: &Broker, gate: &Gate, cx: Call, mode: Mode) -> Opening {
     let push = Arc::new(broker.clone());
-    let shared = Shared { push: push.clone(), producer: Some(push), gate: gate.clone(), cx };
+    let shared = Arc::new(Shared { push: push.clone(), producer: Some(push), gate: gate.clone() });
     let shape = Shape { mode, format: Format::Json, deflate: false };
-    Opening { shape, shared, guard: None, permit: None, subscribed: None, refused: None }
+    Opening { shape, shared, cx, guard: None, permit: None, subscribed: None, refused: None }
 }
 
 fn asks() -> Subscribe {
@@ -242,5 +242,5 @@ async fn who_reads_no_answers_is_not_asked_for_more() {
 #[test]
 fn an_idle_connection_is_small() {
     let size = size_of::<Session<tokio::net::TcpStream>>();
-    assert!(size <= 928, "{size} bytes");
+    assert!(size <= 480, "{size} bytes");
 }

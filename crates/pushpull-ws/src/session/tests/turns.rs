@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    pin::Pin,
     sync::atomic::{AtomicUsize, Ordering},
     task::{Wake, Waker},
 };
@@ -176,8 +177,7 @@ impl AsyncWrite for Deaf {
 impl Session<Deaf> {
     /// The bytes it holds for its peer beside its place.
     fn held(&self) -> usize {
-        let next = self.next.as_ref().map_or(0, |frame| frame.weight());
-        self.pump.outbox.bytes() + self.ahead_bytes + self.pump.held() + next
+        self.pump.outbox.bytes() + self.inbox.held() + self.pump.held()
     }
 }
 
