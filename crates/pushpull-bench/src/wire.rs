@@ -7,13 +7,21 @@ mod protobuf;
 mod status;
 pub(crate) mod ws;
 
+use std::sync::LazyLock;
+
 use clap::ValueEnum;
-use memchr::{memchr, memmem};
+use memchr::{
+    memchr,
+    memmem::{Finder, FinderRev},
+};
 
 use crate::dialect::{Address, Dialect, nchan};
 
-/// Where a payload begins in an event object.
-const JSON_DATA: &[u8] = b"\"data\":";
+/// Where a payload begins in an event object, and in a block of SSE, and where blocks end: made once, since they are
+/// looked for once a delivery.
+static JSON_DATA: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\"data\":"));
+static BLOCK_DATA: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new("\ndata: "));
+static BLOCK_END: LazyLock<FinderRev<'_>> = LazyLock::new(|| FinderRev::new("\n\n"));
 
 /// What every WebSocket's request has.
 const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -102,14 +110,14 @@ impl Transport {
 /// Chunk sizes between blocks are passed over. Inside a block they end up in a payload, which then does not read as a
 /// stamp.
 pub(crate) fn blocks(bytes: &[u8], each: &mut impl FnMut(&[u8])) -> usize {
-    let Some(end) = memmem::rfind(bytes, b"\n\n") else { return 0 };
+    let Some(end) = BLOCK_END.rfind(bytes) else { return 0 };
     let mut whole = &bytes[..end + 1];
     if let Some(rest) = whole.strip_prefix(b"data: ") {
         let (payload, after) = rest.split_at(memchr(b'\n', rest).unwrap_or(rest.len()));
         each(payload);
         whole = after;
     }
-    marked(whole, b"\ndata: ", b'\n', each);
+    marked(whole, &BLOCK_DATA, b'\n', each);
     end + 2
 }
 
@@ -118,8 +126,8 @@ pub(crate) fn blocks(bytes: &[u8], each: &mut impl FnMut(&[u8])) -> usize {
 /// A payload that is a JSON document stands there as it is, in `document` bytes; a text is a string without escapes.
 pub(crate) fn objects(json: &[u8], document: Option<usize>, each: &mut impl FnMut(&[u8])) {
     let mut rest = json;
-    while let Some(at) = memmem::find(rest, JSON_DATA) {
-        rest = &rest[at + JSON_DATA.len()..];
+    while let Some(at) = JSON_DATA.find(rest) {
+        rest = &rest[at + JSON_DATA.needle().len()..];
         let text = rest.strip_prefix(b"\"").unwrap_or(rest);
         let (payload, after) = match document {
             Some(length) => rest.split_at(length.min(rest.len())),
@@ -131,10 +139,10 @@ pub(crate) fn objects(json: &[u8], document: Option<usize>, each: &mut impl FnMu
 }
 
 /// What lies between each `marker` and the next `end`.
-fn marked(bytes: &[u8], marker: &[u8], end: u8, each: &mut impl FnMut(&[u8])) {
+fn marked(bytes: &[u8], marker: &Finder<'_>, end: u8, each: &mut impl FnMut(&[u8])) {
     let mut rest = bytes;
-    while let Some(at) = memmem::find(rest, marker) {
-        rest = &rest[at + marker.len()..];
+    while let Some(at) = marker.find(rest) {
+        rest = &rest[at + marker.needle().len()..];
         let (payload, after) = rest.split_at(memchr(end, rest).unwrap_or(rest.len()));
         each(payload);
         rest = after;
