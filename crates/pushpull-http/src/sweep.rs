@@ -203,8 +203,12 @@ async fn sweep(sweeper: Arc<Sweeper>) {
             while let Some(next) = group.chunk(at, CHUNK - served, &mut chunk) {
                 at = next;
                 served += chunk.len();
+                if group.is_queued() {
+                    // Something was published since: what was made before is short of it.
+                    round.clear();
+                }
                 chunk.drain(..).for_each(|member| member.sweep(&mut round));
-                if round.end() {
+                if round.take_more() {
                     group.again();
                 }
                 if served >= CHUNK {
@@ -212,6 +216,7 @@ async fn sweep(sweeper: Arc<Sweeper>) {
                     yield_now().await;
                 }
             }
+            round.clear();
         }
     }
 }

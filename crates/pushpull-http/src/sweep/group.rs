@@ -81,6 +81,11 @@ impl Group {
         self.register();
     }
 
+    /// Whether its signal was raised since it began.
+    pub(super) fn is_queued(&self) -> bool {
+        self.is_queued.load(Ordering::Acquire)
+    }
+
     /// Queues it, since not all that is there was taken.
     pub(super) fn again(self: &Arc<Self>) {
         if !self.is_queued.swap(true, Ordering::AcqRel)

@@ -12,7 +12,7 @@ const BOUNDS: Bounds = Bounds::new(256, 64 * 1024);
 /// Strides kept for those who follow: of a chunk whose members stand at more places, the rest are asked one by one.
 const KEPT: usize = 4;
 
-/// The work of a sweep on one chunk of its connections: what one of them took is there for those that follow.
+/// The work of a sweep: what one of its connections took is there for those that follow, until more is published.
 #[derive(Default)]
 pub struct Round {
     waves: Vec<Wave>,
@@ -78,10 +78,14 @@ impl Round {
         self.waves.push_mut(Wave { stride, joined: Vec::new() })
     }
 
-    /// Forgets what was made. Whether anybody has more to take.
-    pub(super) fn end(&mut self) -> bool {
+    /// Forgets what was made.
+    pub(super) fn clear(&mut self) {
         self.waves.clear();
         self.batch.clear();
+    }
+
+    /// Whether anybody had more to take, since it was last asked.
+    pub(super) fn take_more(&mut self) -> bool {
         std::mem::take(&mut self.is_more)
     }
 }
