@@ -67,7 +67,7 @@ impl Left {
     /// Writes `head`, if anything is left of it, and `data`.
     async fn write(&mut self, socket: &TcpStream, head: &[u8], data: Bytes) -> io::Result<()> {
         match &mut self.0 {
-            Some(left) if data.len() as u64 > *left => return Err(io::Error::other("a body is too long")),
+            Some(left) if data.len() as u64 > *left => Err(io::Error::other("a body is too long")),
             Some(left) => {
                 *left -= data.len() as u64;
                 write::all(socket, |out| out.extend_from_slice(head), data).await

@@ -34,6 +34,26 @@ fn is_name(host: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_name_is_an_authority(host in "[a-zA-Z0-9.:-]{0,9}") {
+            let is_authority = host.is_empty() || Authority::try_from(host.as_bytes()).is_ok();
+            prop_assert!(!is_name(host.as_bytes()) || is_authority, "{host}");
+            prop_assert_eq!(is_host(host.as_bytes()), is_authority);
+        }
+    }
+
+    #[test]
+    fn most_hosts_are_told_without_a_parser() {
+        for name in ["", "a", "hub.example:8080", "127.0.0.1", "10.0.0.1:443"] {
+            assert!(is_name(name.as_bytes()), "{name}");
+        }
+        for other in ["[::1]", "a b", "a@b", "a:", ":80", "a:b", "a:80:80", "a_b", "\u{e4}"] {
+            assert!(!is_name(other.as_bytes()), "{other}");
+        }
+    }
 
     #[test]
     fn hosts() {
