@@ -78,16 +78,18 @@ fn who_goes_on_finds_what_was_lost_since() {
 }
 
 #[test]
-fn a_read_takes_no_more_than_it_gives_but_one() {
+fn a_read_looks_at_no_more_than_would_fill_its_bounds() {
     let hub = hub();
     let wanted = &Subscribe::to(">").unwrap().topics;
     let interest = &hub.interest(wanted);
     let (place, told_to, looked_to, since, thin_after) = (0, 0, 0, None, None);
-    let (bounds, conflate) = (Bounds::new(300, 100), false);
-    let wish = Wish { wanted, interest, place, bounds, conflate, told_to, looked_to, since, thin_after };
-    let scanned = hub.read_log(&wish);
-    assert_eq!(scanned.events.len(), 101);
-    let found = scanned.cut(&wish);
-    assert_eq!((found.events.len(), found.more), (100, true));
-    assert_eq!(found.events.last().map(|event| event.cursor().seq()), Some(found.place));
+    for (bytes, looked_at, given) in [(100, 101, 100), (10, CHUNK, 10), (1000, 301, 300)] {
+        let (bounds, conflate) = (Bounds::new(300, bytes), false);
+        let wish = Wish { wanted, interest, place, bounds, conflate, told_to, looked_to, since, thin_after };
+        let chunk = hub.read_chunk(&wish, Fill::new(&wish), SCAN, &mut Scanned::up_to(place));
+        assert_eq!(chunk.len(), looked_at);
+        let found = hub.read(&wish);
+        assert_eq!((found.events.len(), found.more), (given, true));
+        assert_eq!(found.events.last().map(|event| event.cursor().seq()), Some(found.place));
+    }
 }
