@@ -46,9 +46,13 @@ fn has_nchan() -> bool {
 #[test]
 fn baselines_tell_all_in_order() {
     assert!(Path::new(env!("CARGO_BIN_EXE_pushpull-baseline")).exists());
-    for (peer, transport) in
-        [("axum-ws", "ws"), ("fastwebsockets", "ws"), ("axum-sse", "sse"), ("tonic", "grpc")]
-    {
+    for (peer, transport) in [
+        ("axum-ws", "ws"),
+        ("fastwebsockets", "ws"),
+        ("axum-sse", "sse"),
+        ("tonic", "grpc"),
+        ("raw-writes", "ws"),
+    ] {
         tells(peer, transport);
     }
 }

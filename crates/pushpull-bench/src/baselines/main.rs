@@ -4,14 +4,15 @@
 //! pushpull-baseline axum-ws --listen 127.0.0.1:0
 //! ```
 //!
-//! Each is a task a connection over a `tokio::sync::broadcast` of 1,024 messages a topic, on `#[tokio::main]`, with the
+//! Each but the last is a task a connection over a `tokio::sync::broadcast` of 1,024 messages a topic, on `#[tokio::main]`, with the
 //! defaults of its libraries but for `TCP_NODELAY`. `POST /topics/{topic}` publishes and is answered with 201 at once.
 //! None has a history, cursors, resume, heartbeats, limits, authorization or checks of what is asked; who falls more
-//! than 1,024 messages behind loses them in silence.
+//! than 1,024 messages behind loses them in silence. `raw-writes` is no server, but the machine's own limit.
 
 mod axum_sse;
 mod axum_ws;
 mod fast_ws;
+mod raw_writes;
 mod tonic_stream;
 mod topics;
 
@@ -41,18 +42,24 @@ enum Kind {
     AxumSse,
     /// tonic's server streaming.
     Tonic,
+    /// No server at all: frames written by one thread, the machine's own limit.
+    RawWrites,
+}
+
+fn main() -> io::Result<()> {
+    let Cli { kind, listen } = Cli::parse();
+    rlimit::increase_nofile_limit(u64::MAX)?;
+    match kind {
+        Kind::AxumWs => run(axum_ws::app(), listen),
+        Kind::Fastwebsockets => run(fast_ws::app(), listen),
+        Kind::AxumSse => run(axum_sse::app(), listen),
+        Kind::Tonic => run(tonic_stream::app(), listen),
+        Kind::RawWrites => raw_writes::serve(listen),
+    }
 }
 
 #[tokio::main]
-async fn main() -> io::Result<()> {
-    let Cli { kind, listen } = Cli::parse();
-    rlimit::increase_nofile_limit(u64::MAX)?;
-    let app = match kind {
-        Kind::AxumWs => axum_ws::app(),
-        Kind::Fastwebsockets => fast_ws::app(),
-        Kind::AxumSse => axum_sse::app(),
-        Kind::Tonic => tonic_stream::app(),
-    };
+async fn run(app: Router, listen: SocketAddr) -> io::Result<()> {
     serve(TcpListener::bind(listen).await?, app).await
 }
 

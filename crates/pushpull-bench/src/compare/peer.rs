@@ -20,6 +20,8 @@ pub(crate) enum Peer {
     Tonic,
     /// nginx with Nchan, of Debian's package.
     Nchan,
+    /// No server: frames written by one thread to one socket after another, one a write. The machine's own limit.
+    RawWrites,
 }
 
 /// What a figure asks of a server.
@@ -36,8 +38,8 @@ pub(crate) enum Asks {
 }
 
 impl Peer {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::AxumWs, Self::Fastwebsockets, Self::AxumSse, Self::Tonic, Self::Nchan];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::AxumWs, Self::Fastwebsockets, Self::AxumSse, Self::Tonic, Self::Nchan, Self::RawWrites];
 
     /// As the command line has it.
     pub(crate) fn name(self) -> &'static str {
@@ -47,6 +49,7 @@ impl Peer {
             Self::AxumSse => "axum-sse",
             Self::Tonic => "tonic",
             Self::Nchan => "nchan",
+            Self::RawWrites => "raw-writes",
         }
     }
 
@@ -59,7 +62,7 @@ impl Peer {
         use Transport::{Grpc, HttpPoll, Longpoll, Sse, Ws};
         match (self, asks) {
             (_, Asks::Publishes) => true,
-            (Self::AxumWs | Self::Fastwebsockets, Asks::Live(transport)) => transport == Ws,
+            (Self::AxumWs | Self::Fastwebsockets | Self::RawWrites, Asks::Live(transport)) => transport == Ws,
             (Self::AxumSse, Asks::Live(transport)) => transport == Sse,
             (Self::Tonic, Asks::Live(transport)) => transport == Grpc,
             (Self::Nchan, Asks::Live(transport)) => matches!(transport, Ws | Sse | Longpoll),
@@ -111,13 +114,13 @@ mod tests {
     fn nobody_is_asked_for_what_it_has_not() {
         let able =
             |asks| Peer::ALL.iter().filter(|peer| peer.can(asks)).map(|peer| peer.name()).collect::<Vec<_>>();
-        assert_eq!(able(Asks::Live(Transport::Ws)), ["axum-ws", "fastwebsockets", "nchan"]);
+        assert_eq!(able(Asks::Live(Transport::Ws)), ["axum-ws", "fastwebsockets", "nchan", "raw-writes"]);
         assert_eq!(able(Asks::Live(Transport::Sse)), ["axum-sse", "nchan"]);
         assert_eq!(able(Asks::Live(Transport::Grpc)), ["tonic"]);
         assert_eq!(able(Asks::Live(Transport::WsJson)), [""; 0]);
         assert_eq!(able(Asks::History(Transport::Longpoll)), ["nchan"]);
         assert_eq!(able(Asks::Polls(0)), ["nchan"]);
         assert_eq!(able(Asks::Polls(10)), [""; 0]);
-        assert_eq!(able(Asks::Publishes).len(), 5);
+        assert_eq!(able(Asks::Publishes).len(), 6);
     }
 }
