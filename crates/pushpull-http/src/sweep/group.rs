@@ -149,3 +149,18 @@ impl fmt::Debug for Membership {
         f.debug_struct("Membership").field("at", &self.at).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+impl Membership {
+    pub(super) fn group(&self) -> &Arc<Group> {
+        &self.group
+    }
+}
+
+#[cfg(test)]
+impl Group {
+    /// The places that there are, taken or not.
+    pub(super) fn places(&self) -> usize {
+        lock(&self.members).all.len()
+    }
+}
