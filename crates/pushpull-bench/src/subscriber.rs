@@ -330,4 +330,31 @@ mod tests {
         let target = target(Transport::Ws, server);
         assert!(Subscribers::open(target, 1, 1, From::Now).is_err());
     }
+    #[test]
+    fn messages_to_another_topic_are_out_of_order() {
+        let judged = |numbers: [[u64; 2]; 2]| {
+            let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let server = listener.local_addr().unwrap().into();
+            let answering = thread::spawn(move || {
+                numbers.map(|numbers| {
+                    let (mut stream, _) = listener.accept().unwrap();
+                    let blocks = numbers.map(|number| format!("data: {}\n\n", payload(number))).concat();
+                    stream
+                        .write_all(format!("HTTP/1.1 200 OK\r\n\r\nid: a-0\n\n{blocks}").as_bytes())
+                        .unwrap();
+                    stream
+                })
+            });
+            let target = target(Transport::Sse, server);
+            let mut subscribers = Subscribers::open(target, 2, 2, From::Now).unwrap();
+            let (mut received, deadline) = (Received::default(), Instant::now() + PATIENCE);
+            while received.events < 4 && Instant::now() < deadline {
+                subscribers.read(Duration::from_millis(100), &mut received, &mut |_, _| {}).unwrap();
+            }
+            drop(answering.join().unwrap());
+            (received.events, received.out_of_order)
+        };
+        assert_eq!(judged([[0, 2], [1, 3]]), (4, 0));
+        assert_eq!(judged([[1, 3], [0, 2]]), (4, 2));
+    }
 }

@@ -226,6 +226,7 @@ mod tests {
         assert_eq!(payloads(strings, None), ["one", "two"]);
         let documents = r#"[{"data":{"data":1}},{"data":{"data":2}}]"#;
         assert_eq!(payloads(documents, Some(10)), [r#"{"data":1}"#, r#"{"data":2}"#]);
+        assert_eq!(payloads(r#"[{"data":"one"},{"data":"two"}]"#, Some(5)), [r#""one""#, r#""two""#]);
         assert_eq!(payloads(r#"{"data":"#, Some(10)), [""]);
     }
 
