@@ -25,7 +25,7 @@ pub(super) struct Connection<I> {
 }
 
 /// Serves a connection to its end. A future by itself: a task that is no larger than a pointer.
-pub(crate) struct Serving<I>(Arc<Connection<I>>);
+pub(crate) struct Serving<I>(pub(super) Arc<Connection<I>>);
 
 impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Serving<I> {
     /// A connection over `io`, of which `early` was read already.

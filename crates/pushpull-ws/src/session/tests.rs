@@ -14,6 +14,8 @@ use crate::{
     frame::{self, TEXT},
 };
 
+mod stress;
+mod swept;
 mod turns;
 
 const KEY: Option<[u8; 4]> = Some([1, 2, 3, 4]);
