@@ -115,20 +115,44 @@ impl Epochs {
     }
 }
 
-impl fmt::Display for Epoch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut digits = [0u8; 13];
-        let mut at = digits.len();
-        let mut rest = self.0;
+/// A text that is made from its end on: every answer bears a cursor, which is not worth a formatter for each part.
+struct Text {
+    /// 13 digits of an epoch, a hyphen and 20 digits of a number, at most.
+    bytes: [u8; 34],
+    taken: usize,
+}
+
+impl Text {
+    fn new() -> Self {
+        Self { bytes: [0; 34], taken: 0 }
+    }
+
+    fn put<const RADIX: u64>(&mut self, mut number: u64) {
         loop {
-            at -= 1;
-            digits[at] = b"0123456789abcdefghijklmnopqrstuvwxyz"[(rest % 36) as usize];
-            rest /= 36;
-            if rest == 0 {
-                break;
+            self.put_byte(b"0123456789abcdefghijklmnopqrstuvwxyz"[(number % RADIX) as usize]);
+            number /= RADIX;
+            if number == 0 {
+                return;
             }
         }
-        f.write_str(str::from_utf8(&digits[at..]).unwrap_or_default())
+    }
+
+    fn put_byte(&mut self, byte: u8) {
+        self.taken += 1;
+        let at = self.bytes.len() - self.taken;
+        self.bytes[at] = byte;
+    }
+
+    fn as_str(&self) -> &str {
+        str::from_utf8(&self.bytes[self.bytes.len() - self.taken..]).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = Text::new();
+        text.put::<36>(self.0);
+        f.write_str(text.as_str())
     }
 }
 
@@ -145,7 +169,11 @@ impl FromStr for Epoch {
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.epoch, self.seq)
+        let mut text = Text::new();
+        text.put::<10>(self.seq);
+        text.put_byte(b'-');
+        text.put::<36>(self.epoch.0);
+        f.write_str(text.as_str())
     }
 }
 
@@ -195,6 +223,11 @@ mod tests {
     fn texts() {
         let cursor: Cursor = "6qz3k1-1042".parse().unwrap();
         assert_eq!((cursor.to_string().as_str(), cursor.seq()), ("6qz3k1-1042", 1042));
+        for (epoch, seq, text) in [(u64::MAX, u64::MAX, "3w5e11264sgsf-18446744073709551615"), (0, 0, "0-0")]
+        {
+            let cursor = Cursor::new(Epoch(epoch), seq);
+            assert_eq!((cursor.to_string().as_str(), text.parse()), (text, Ok(cursor)));
+        }
         for bad in [
             "",
             "-",

@@ -1,6 +1,9 @@
 //! Places and waits that come by header (wire contract, sections 2 and 4).
 
-use std::{fmt, io::Write, time::Duration};
+use std::{
+    fmt::{self, Write},
+    time::Duration,
+};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
@@ -106,15 +109,13 @@ fn opaque_tag(tag: &str) -> Option<&str> {
     tag.strip_prefix("W/").unwrap_or(tag).strip_prefix('"')?.strip_suffix('"')
 }
 
-/// Every answer bears a cursor: it is written without an allocation of its own.
+/// Every answer bears a cursor: it is written with one allocation.
 fn insert_cursor_text(headers: &mut HeaderMap, name: HeaderName, text: fmt::Arguments<'_>) {
-    let mut room = [0; CURSOR_ROOM];
-    let mut left = &mut room[..];
-    if left.write_fmt(text).is_ok() {
-        let taken = CURSOR_ROOM - left.len();
-        if let Ok(value) = HeaderValue::from_bytes(&room[..taken]) {
-            headers.insert(name, value);
-        }
+    let mut room = String::with_capacity(CURSOR_ROOM);
+    // Writing into a string cannot fail.
+    let _ = room.write_fmt(text);
+    if let Ok(value) = HeaderValue::try_from(room) {
+        headers.insert(name, value);
     }
 }
 

@@ -122,6 +122,9 @@ fn shown(name: &str) -> String {
 
 /// Percent-decodes `text`, with `plus` for each `+`. `None` if that is no UTF-8.
 pub(super) fn decode(text: &str, plus: char) -> Option<Cow<'_, str>> {
+    if memchr::memchr2(b'%', b'+', text.as_bytes()).is_none() {
+        return Some(text.into());
+    }
     if plus == '+' || !text.contains('+') {
         return percent_decode_str(text).decode_utf8().ok();
     }
