@@ -51,6 +51,11 @@ pub trait Swept: Send + Sync {
     /// Writes what is new, as far as it can be written at once. Must not wait, and leaves what it cannot do to the
     /// connection's own task.
     fn sweep(&self, round: &mut Round);
+
+    /// Its part of a turn, behind which others have theirs: 1 is a write, 32 all of it.
+    fn weight(&self) -> usize {
+        1
+    }
 }
 
 /// The sweepers of every runtime that serves connections of one gate. Each has as many as the runtime has workers.
@@ -200,20 +205,22 @@ async fn sweep(sweeper: Arc<Sweeper>) {
         for group in groups {
             group.begin();
             let mut at = 0;
-            while let Some(next) = group.chunk(at, CHUNK - served, &mut chunk) {
+            while let Some(next) = group.chunk(at, CHUNK, &mut chunk) {
                 at = next;
-                served += chunk.len();
-                if group.is_queued() {
-                    // Something was published since: what was made before is short of it.
-                    round.clear();
+                for member in chunk.drain(..) {
+                    if group.is_queued() {
+                        // Something was published since: what was made before is short of it.
+                        round.clear();
+                    }
+                    member.sweep(&mut round);
+                    served += member.weight();
+                    if served >= CHUNK {
+                        served = 0;
+                        yield_now().await;
+                    }
                 }
-                chunk.drain(..).for_each(|member| member.sweep(&mut round));
                 if round.take_more() {
                     group.again();
-                }
-                if served >= CHUNK {
-                    served = 0;
-                    yield_now().await;
                 }
             }
             round.clear();

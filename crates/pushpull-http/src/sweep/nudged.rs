@@ -11,6 +11,9 @@ use pushpull_core::Standing;
 use super::{Membership, Round, Swept, lock};
 use crate::Gate;
 
+/// What a woken task does is more than a write, and by how much nobody knows.
+const WEIGHT: usize = 8;
+
 /// A task that polls a subscription and is woken in the turns of a sweep, not by the source's signal: of a thousand that
 /// are woken at once the last finds all that was published meanwhile only by chance, of those woken in turns each does.
 #[derive(Default)]
@@ -49,6 +52,10 @@ impl Swept for Sleeper {
         if let Some(waker) = &*lock(&self.0) {
             waker.wake_by_ref();
         }
+    }
+
+    fn weight(&self) -> usize {
+        WEIGHT
     }
 }
 
