@@ -28,6 +28,9 @@ use tower_service::Service;
 use crate::TlsConfig;
 use crate::{Body, Drain};
 
+/// Connections that wait to be accepted, as far as the system allows.
+const BACKLOG: i32 = 4096;
+
 /// How long `accept` rests after a failure such as too many open files.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
@@ -123,7 +126,10 @@ impl Listener {
     /// # Errors
     /// As binding does.
     pub async fn bind(address: impl ToSocketAddrs) -> io::Result<Self> {
-        Ok(Self::from_tcp(TcpListener::bind(address).await?))
+        let tcp = TcpListener::bind(address).await?;
+        // Once more, with a longer queue: when a fleet comes back at once, those who find no place in it wait a second.
+        socket2::SockRef::from(&tcp).listen(BACKLOG)?;
+        Ok(Self::from_tcp(tcp))
     }
 
     /// Takes a bound socket over.
