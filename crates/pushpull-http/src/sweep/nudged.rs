@@ -12,7 +12,7 @@ use super::{Membership, Round, Swept, lock};
 use crate::Gate;
 
 /// What a woken task does is more than a write, and by how much nobody knows.
-const WEIGHT: usize = 8;
+const WEIGHT: usize = 3;
 
 /// A task that polls a subscription and is woken in the turns of a sweep, not by the source's signal: of a thousand that
 /// are woken at once the last finds all that was published meanwhile only by chance, of those woken in turns each does.
