@@ -21,7 +21,7 @@ use crate::codec::server::{frame_form, joined_frames};
 pub(super) struct Connection<I> {
     session: Mutex<Session<I>>,
     /// Whether a sweep came by while its task was at it.
-    is_missed: AtomicBool,
+    pub(super) is_missed: AtomicBool,
 }
 
 /// Serves a connection to its end. A future by itself: a task that is no larger than a pointer.

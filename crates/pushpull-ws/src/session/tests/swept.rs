@@ -1,5 +1,8 @@
 //! Connections while a sweep serves them.
 
+use std::sync::atomic::Ordering::SeqCst;
+
+use pushpull_http::{Round, Swept};
 use tokio::task::yield_now;
 
 use super::*;
@@ -111,6 +114,53 @@ async fn a_broker_that_is_closed_says_so_by_the_sweep() {
     assert!(peer.text().await.contains("last"), "what was published before comes first");
     assert_eq!(peer.text().await, format!(r#"{{"goaway":{{"retry":1000,"cursor":"{place}"}}}}"#));
     assert_eq!(peer.message().await, close(1001, format!("unavailable retry=1000 cursor={place}")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_more_leaves_the_sweep_and_hears_of_it_at_once() {
+    let broker = Broker::memory();
+    let (mut peer, connection) = swept(&broker, &Gate::open(), JSON).await;
+    let begun = Instant::now();
+    peer.text().await;
+    peer.send(TEXT, r#"{"subscribe":{"id":1,"topics":["b"]}}"#).await;
+    assert!(peer.text().await.starts_with(r#"{"ok":"#));
+    yield_now().await;
+    assert!(!is_swept(&connection), "it stands with nobody");
+    for topic in ["b", "a", "b"] {
+        broker.publish_one(&topic.parse().unwrap(), Published::text("x")).await.unwrap();
+        assert!(peer.text().await.starts_with(&format!(r#"{{"topic":"{topic}""#)));
+    }
+    peer.send(TEXT, r#"{"unsubscribe":{"id":2,"topics":["b"]}}"#).await;
+    assert!(peer.text().await.starts_with(r#"{"ok":"#));
+    yield_now().await;
+    assert!(is_swept(&connection), "and with others again");
+    publish_all(&broker, &["y"]);
+    assert!(peer.text().await.contains(r#""y""#));
+    assert_eq!(begun.elapsed().as_secs(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sweep_that_meets_its_task_leaves_word() {
+    let broker = Broker::memory();
+    let (io, mut theirs) = duplex(4096);
+    let subscription = broker.consume(asks()).await.unwrap();
+    let subscribed = Some((subscription, asks().topics, Unit::None));
+    let opening = Opening { subscribed, ..opening(&broker, &Gate::open(), Call::default(), Mode::Raw) };
+    let mut serving = Serving::new(io, b"", opening);
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(pin!(&mut serving).poll(&mut cx).is_pending());
+    let connection = serving.0.clone();
+    publish_all(&broker, &["x"]);
+    let its_task = serving.session();
+    connection.sweep(&mut Round::default());
+    drop(its_task);
+    assert!(connection.is_missed.load(SeqCst), "nothing was written, and its task has word");
+    assert!(pin!(&mut serving).poll(&mut cx).is_pending());
+    assert!(!connection.is_missed.load(SeqCst), "its task has looked once more");
+    let mut written = Vec::new();
+    drop((serving, connection));
+    theirs.read_to_end(&mut written).await.unwrap();
+    assert!(String::from_utf8_lossy(&written).contains(r#""data":"x""#), "{written:?}");
 }
 
 #[tokio::test(start_paused = true)]
