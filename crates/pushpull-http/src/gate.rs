@@ -4,9 +4,11 @@ mod builder;
 mod call;
 mod guard;
 mod refusal;
+mod unsent;
 
 use std::{
     sync::{Arc, Weak},
+    task::Waker,
     time::Duration,
 };
 
@@ -24,6 +26,7 @@ pub use builder::{ConfigError, GateBuilder, Limits, Peer};
 pub use call::{Call, CallKind};
 pub use guard::ConnectionGuard;
 pub use refusal::{Refusal, RefusalKind};
+pub use unsent::Holding;
 
 /// What every server half shares: authorizer, origins, limits, metrics, drain. Cheap to clone (shared).
 #[derive(Clone)]
@@ -41,6 +44,7 @@ struct Shared {
     drain: Drain,
     slots: guard::Slots,
     sweeps: Sweeps,
+    unsent: unsent::Unsent,
 }
 
 /// A request that was let in.
@@ -107,6 +111,13 @@ impl Gate {
     /// An alarm for a connection, on the runtime that it is called on. Outside a runtime it never goes off.
     pub fn alarm(&self) -> Alarm {
         self.0.sweeps.alarm()
+    }
+
+    /// Counts `bytes` that wait for a peer who does not take them into what all connections may hold so
+    /// ([`Limits::unsent`]). Beyond it those that made no progress for longest are given up: `waker` is woken, and
+    /// [`Holding::is_over`] says so.
+    pub fn hold(&self, bytes: usize, waker: &Waker) -> Holding {
+        self.0.unsent.hold(bytes, waker)
     }
 
     /// Whether no further connection would be let in.

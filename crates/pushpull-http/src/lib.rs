@@ -56,8 +56,8 @@ pub use {
     auth::{Action, AllowAll, Authorizer},
     drain::Drain,
     gate::{
-        Call, CallKind, ConfigError, ConnectionGuard, Entry, Gate, GateBuilder, Limits, Peer, Refusal,
-        RefusalKind, expired,
+        Call, CallKind, ConfigError, ConnectionGuard, Entry, Gate, GateBuilder, Holding, Limits, Peer,
+        Refusal, RefusalKind, expired,
     },
     listener::{Incomings, Listener, ListenerConfig},
     live::{Given, Live, in_chunk},

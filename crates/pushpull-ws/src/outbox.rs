@@ -93,7 +93,7 @@ impl Outbox {
     }
 
     /// How many bytes wait.
-    #[cfg(all(test, feature = "server"))]
+    #[cfg(feature = "server")]
     pub(crate) fn bytes(&self) -> usize {
         self.0.as_ref().map_or(0, |queue| queue.bytes)
     }

@@ -20,7 +20,7 @@ use std::{
 };
 
 use pushpull_core::{Cursor, Subscription, Topics};
-use pushpull_http::{ConnectionGuard, Gate, Membership};
+use pushpull_http::{ConnectionGuard, Gate, Holding, Membership};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::OwnedSemaphorePermit,
@@ -104,6 +104,8 @@ pub(crate) struct Session<I> {
     spent: usize,
     /// Whether the peer does not take its answers: then nothing of it is read.
     is_held: bool,
+    /// What waits for a peer who does not take it, as a part of what all may hold.
+    holding: Option<Box<Holding>>,
     /// Its place in the sweep that serves it while it stands with others.
     membership: Option<Membership>,
     me: Weak<Connection<I>>,
@@ -162,6 +164,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
             inbox: Inbox::default(),
             spent: 0,
             is_held: false,
+            holding: None,
             membership: None,
             me,
             waker: None,
@@ -181,6 +184,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
     fn poll_rounds(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         for _ in 0..ROUNDS {
             self.heed_drain();
+            self.heed_budget();
             let intervals = intervals(&self.shared.gate, self.shape, &self.cx);
             while self.stage != Stage::Ended
                 && let Some(due) = self.clock.due(&intervals)
@@ -232,6 +236,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
         let drain = self.shared.gate.drain();
         self.is_draining = drain.is_draining();
         if drain.is_aborted() {
+            self.stage = Stage::Ended;
+        }
+    }
+
+    /// Ends it if all connections hold too much for their peers, of whom this one took nothing for longest.
+    fn heed_budget(&mut self) {
+        if self.holding.as_ref().is_some_and(|holding| holding.is_over()) {
+            tracing::debug!("a WebSocket's peer takes nothing, as too many others do");
             self.stage = Stage::Ended;
         }
     }
@@ -335,10 +347,22 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
         }
     }
 
+    /// Counts what waits into what all connections may hold.
+    fn hold(&mut self, is_waiting: bool, has_progress: bool, cx: &Context<'_>) {
+        let bytes = self.pump.outbox.bytes();
+        match &mut self.holding {
+            _ if !is_waiting => self.holding = None,
+            None => self.holding = Some(Box::new(self.shared.gate.hold(bytes, cx.waker()))),
+            Some(holding) if has_progress => holding.progress(bytes),
+            Some(_) => {}
+        }
+    }
+
     fn poll_write(&mut self, cx: &mut Context<'_>) -> bool {
         let mut progress = false;
         let written = self.pump.poll_write(cx, &mut progress);
         self.clock.wrote(progress, written.is_ready());
+        self.hold(written.is_pending(), progress, cx);
         self.is_held = written.is_pending() && self.pump.outbox.answers() != Answers::default();
         if matches!(written, Poll::Ready(Err(_))) {
             self.stage = Stage::Ended;

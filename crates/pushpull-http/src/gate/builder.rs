@@ -2,7 +2,7 @@
 
 use std::{any::TypeId, net::SocketAddr, sync::Arc, time::Duration};
 
-use super::{Gate, Shared, guard::Slots};
+use super::{Gate, Shared, guard::Slots, unsent::Unsent};
 use crate::{AllowAll, Authorizer, Drain, Metrics, Origins, sweep::Sweeps};
 
 /// No interval is longer than a year: what a clock can still add.
@@ -22,6 +22,9 @@ pub struct Limits {
     pub payload: usize,
     /// Longest time for the whole body of a publish to come. Default: 30 s.
     pub body_time: Duration,
+    /// Most bytes that all connections hold for peers who do not take them. Beyond it those that made no progress for
+    /// longest are closed. Default: 256 MiB.
+    pub unsent: usize,
 }
 
 /// Why a gate cannot be built.
@@ -59,7 +62,12 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 10_000, payload: 1024 * 1024, body_time: Duration::from_secs(30) }
+        Self {
+            connections: 10_000,
+            payload: 1024 * 1024,
+            body_time: Duration::from_secs(30),
+            unsent: 256 << 20,
+        }
     }
 }
 
@@ -117,6 +125,13 @@ impl GateBuilder {
         self
     }
 
+    /// Most bytes that all connections hold for peers who do not take them. Default: 256 MiB.
+    #[must_use]
+    pub fn with_max_unsent(mut self, bytes: usize) -> Self {
+        self.limits.unsent = bytes;
+        self
+    }
+
     /// Longest time for the whole body of a publish to come. Default: 30 s; at most a year.
     #[must_use]
     pub fn with_body_time(mut self, time: Duration) -> Self {
@@ -160,6 +175,7 @@ impl GateBuilder {
         let zero = [
             ("the connection limit", self.limits.connections == 0),
             ("the payload limit", self.limits.payload == 0),
+            ("the limit of unsent bytes", self.limits.unsent == 0),
             ("the body's time limit", self.limits.body_time.is_zero()),
             ("the keep-alive interval", self.keep_alive.is_zero()),
             ("the ping interval", self.ping.is_zero()),
@@ -178,6 +194,7 @@ impl GateBuilder {
             is_open: self.is_open,
             origins,
             slots: Slots::new(self.limits.connections),
+            unsent: Unsent::new(self.limits.unsent),
             limits: self.limits,
             keep_alive: self.keep_alive,
             ping: self.ping,
