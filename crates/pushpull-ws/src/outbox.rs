@@ -13,8 +13,10 @@ use tokio::io::AsyncWrite;
 
 /// Most frames in one vectored write.
 const SLICES: usize = 64;
-/// Where the stream takes one buffer at a time, frames are joined up to this size.
-const JOINED: usize = 16 * 1024;
+/// Up to how many bytes frames are joined: where the stream takes one buffer at a time, and where they are many.
+const JOINED: usize = 64 * 1024;
+/// So many are many: to copy them costs less than a vectored write of them.
+const MANY: usize = 8;
 /// A queue that grew beyond this many frames gives its memory back once it is empty.
 const KEPT: usize = 8;
 
@@ -206,7 +208,7 @@ impl Queue {
         io: &mut (impl AsyncWrite + Unpin),
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        if !io.is_write_vectored() {
+        if !io.is_write_vectored() || self.frames.len() > MANY {
             self.join();
         }
         match (self.frames.len(), self.frames.front()) {
