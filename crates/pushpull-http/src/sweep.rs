@@ -44,7 +44,7 @@ pub use nudged::Nudged;
 pub use round::{Round, Taken};
 
 /// Connections served before others have their turn.
-const CHUNK: usize = 32;
+const CHUNK: usize = 24;
 
 /// A connection that a sweep serves.
 pub trait Swept: Send + Sync {
@@ -52,7 +52,7 @@ pub trait Swept: Send + Sync {
     /// connection's own task.
     fn sweep(&self, round: &mut Round);
 
-    /// Its part of a turn, behind which others have theirs: 1 is a write, 32 all of it.
+    /// Its part of a turn, behind which others have theirs: 1 is a write, 24 all of it.
     fn weight(&self) -> usize {
         1
     }
