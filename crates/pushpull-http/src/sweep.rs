@@ -208,15 +208,15 @@ async fn sweep(sweeper: Arc<Sweeper>) {
             while let Some(next) = group.chunk(at, CHUNK, &mut chunk) {
                 at = next;
                 for member in chunk.drain(..) {
-                    if group.is_queued() {
-                        // Something was published since: what was made before is short of it.
-                        round.clear();
-                    }
                     member.sweep(&mut round);
                     served += member.weight();
                     if served >= CHUNK {
                         served = 0;
                         yield_now().await;
+                        if group.is_queued() {
+                            // Something was published meanwhile: what was made before is short of it.
+                            round.clear();
+                        }
                     }
                 }
                 if round.take_more() {
