@@ -64,6 +64,10 @@ impl Answer {
             }
         }
         self.batch.deliveries.retain(|delivery| matches!(delivery, Delivery::Event(_) | Delivery::Gap(_)));
+        if self.batch.deliveries.is_empty() {
+            // Who waits holds no room for what may come.
+            self.batch.deliveries = Vec::new();
+        }
     }
 
     pub(crate) fn is_worth_sending(&self) -> bool {

@@ -187,6 +187,16 @@ impl Broker {
         }
     }
 
+    /// The answer to `request`, with what is there at once. By itself: who waits is to keep nothing of this.
+    async fn begin(&self, request: Fetch) -> Result<Answer, Problem> {
+        let mut subscribe =
+            Subscribe::new(request.topics.clone()).from(request.start).on_overflow(request.overflow);
+        subscribe.conflate = request.conflate;
+        let mut answer = Answer::new(self.attach(&subscribe).await?.in_answers(), &request);
+        answer.gather(&mut task::Context::from_waker(silent_waker()));
+        Ok(answer)
+    }
+
     /// The place alone: an event published since would come before the place it begins at is known.
     fn newest(&self) -> Batch {
         let mut batch = Batch::default();
@@ -246,18 +256,15 @@ impl Pull for Broker {
         if request.start == Start::Latest.into() && request.wait.is_zero() {
             return Ok(self.newest());
         }
-        let mut subscribe =
-            Subscribe::new(request.topics.clone()).from(request.start).on_overflow(request.overflow);
-        subscribe.conflate = request.conflate;
-        let mut answer = Answer::new(self.attach(&subscribe).await?.in_answers(), &request);
-        answer.gather(&mut task::Context::from_waker(silent_waker()));
-        if !answer.is_worth_sending() && !request.wait.is_zero() {
-            let wait = Instant::now() + request.wait.min(Fetch::MAX_WAIT);
-            let until = cx.deadline.map_or(wait, |deadline| deadline.min(wait));
+        let (start, wait) = (request.start, request.wait.min(Fetch::MAX_WAIT));
+        let mut answer = self.begin(request).await?;
+        if !answer.is_worth_sending() && !wait.is_zero() {
+            let until = Instant::now() + wait;
+            let until = cx.deadline.map_or(until, |deadline| deadline.min(until));
             // Nothing is lost if the wait ends first: the answer is built from what was gathered.
             let _ = timeout_at(until, poll_fn(|cx| answer.poll_worth_sending(cx))).await;
         }
-        Ok(answer.finish(self.is_stale(request.start)))
+        Ok(answer.finish(self.is_stale(start)))
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio_util::{
-    sync::{CancellationToken, WaitForCancellationFutureOwned},
+    sync::CancellationToken,
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
@@ -55,11 +55,6 @@ impl Drain {
     /// Cancel safe.
     pub async fn cancelled(&self) {
         self.0.begun.cancelled().await;
-    }
-
-    /// The same as [`Drain::cancelled`], by a type with a name.
-    pub(crate) fn wait_begun(&self) -> WaitForCancellationFutureOwned {
-        self.0.begun.clone().cancelled_owned()
     }
 
     /// Begins, and tells connections that have not ended to drop what they hold: the deadline has passed.

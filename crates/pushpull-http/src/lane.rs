@@ -22,6 +22,7 @@ use std::{
     net::SocketAddr,
     ops::ControlFlow,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -32,7 +33,7 @@ use tower_service::Service;
 
 use crate::{
     Body,
-    listener::{Answering, Checked, Incomings, Place},
+    listener::{Answering, Checked, Incomings, Place, Shared},
 };
 
 use answer::{Framing, Unsent};
@@ -66,7 +67,6 @@ pin_project! {
         asked: Asked,
         // Whether bytes of the next request came before the answer was done.
         is_early: bool,
-        #[pin]
         rest: Rest,
         #[pin]
         stage: Stage<F>,
@@ -78,6 +78,7 @@ pin_project! {
     enum Stage<F> {
         Resting,
         Answering { #[pin] answering: Answering<F> },
+        Streaming { live: Arc<live::Stream> },
         // Boxed: only an answer that needs it is to pay for it.
         Finishing { finishing: Pin<Box<dyn Future<Output = Finished> + Send>> },
     }
@@ -88,26 +89,36 @@ where
     S: Service<Incomings, Response = Response<Body>, Error = Infallible> + Clone,
 {
     pub(crate) fn new(stream: TcpStream, peer: SocketAddr, place: Place<S>) -> Self {
-        let rest = Rest::new(&place.config, &place.drain);
+        let rest = Rest::new(&place.config, place.alarms.alarm());
         let asked = Asked { is_head: false, closes: false };
         Self { stream: Some(stream), peer, place, asked, is_early: false, rest, stage: Stage::Resting }
+    }
+
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared<S>> {
+        &self.place
     }
 
     fn poll_rest(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<ControlFlow<Left>> {
         let mut lane = self.project();
         let Some(stream) = lane.stream else { return Poll::Ready(ControlFlow::Break(None)) };
-        let (onward, is_late) = match ready!(lane.rest.poll_next(stream, cx)) {
-            Next::Request(plain) => {
-                let Plain { asked, request, .. } = *plain;
-                let answering = Checked::new(lane.place.service.clone(), *lane.peer).call(request);
-                *lane.asked = asked;
-                lane.stage.set(Stage::Answering { answering });
-                return Poll::Ready(ControlFlow::Continue(()));
-            }
-            Next::Onward(onward) => (onward, false),
-            Next::Late(onward) => (onward, true),
-            Next::End => return Poll::Ready(ControlFlow::Break(None)),
-        };
+        let (onward, is_late) =
+            match ready!(lane.rest.poll_next(stream, &lane.place.config, &lane.place.drain, cx)) {
+                Next::Request(plain) => {
+                    let Plain { asked, request, .. } = *plain;
+                    let answering = Checked::new(lane.place.service.clone(), *lane.peer).call(request);
+                    *lane.asked = asked;
+                    lane.stage.set(Stage::Answering { answering });
+                    return Poll::Ready(ControlFlow::Continue(()));
+                }
+                Next::Onward(onward) => (onward, false),
+                Next::Late(onward) => (onward, true),
+                Next::End => return Poll::Ready(ControlFlow::Break(None)),
+            };
+        lane.rest.pause();
         let stream = lane.stream.take();
         let stream = if is_late { stream.and_then(socket::rearm) } else { stream };
         Poll::Ready(ControlFlow::Break(stream.map(|stream| (stream, onward))))
@@ -131,8 +142,8 @@ where
         lane.asked.closes = closes;
         match (unsent, lane.stream.take()) {
             (Some(unsent), Some(stream)) => {
-                let finishing = Box::pin(finish(stream, unsent, *lane.is_early));
-                lane.stage.set(Stage::Finishing { finishing });
+                lane.rest.pause();
+                lane.stage.set(Stage::after(unsent, stream, *lane.is_early));
                 Poll::Ready(ControlFlow::Continue(()))
             }
             (_, stream) => Poll::Ready(self.go_on(stream)),
@@ -147,7 +158,7 @@ where
             (false, Some(stream)) => {
                 let is_early = std::mem::take(lane.is_early);
                 *lane.stream = if is_early { socket::rearm(stream) } else { Some(stream) };
-                lane.rest.begin();
+                lane.rest.begin(&lane.place.config);
                 ControlFlow::Continue(())
             }
             (_, stream) => {
@@ -158,22 +169,36 @@ where
     }
 }
 
-async fn finish(stream: TcpStream, unsent: Unsent, mut is_early: bool) -> Finished {
-    let ended = match unsent {
-        Unsent::Left(left) => write::rest(&stream, left).await,
-        Unsent::Stream(head, body, framing) => {
-            let body = match body.into_live() {
-                Ok(body) if framing == Framing::Chunked => {
-                    let sent = live::send(stream, head, body, &mut is_early).await;
-                    return sent.map(|stream| (stream, is_early));
-                }
-                Ok(body) => Body::from(body),
-                Err(body) => body,
-            };
-            stream::send(&stream, head, body, framing, &mut is_early).await
-        }
-    };
-    ended.ok().map(|()| (stream, is_early))
+impl<F> Stage<F> {
+    /// What sends the rest of an answer.
+    fn after(unsent: Unsent, stream: TcpStream, is_early: bool) -> Self {
+        let (head, body, framing) = match unsent {
+            Unsent::Left(left) => {
+                let sent = async move { write::rest(&stream, left).await.ok().map(|()| (stream, is_early)) };
+                return Self::Finishing { finishing: Box::pin(sent) };
+            }
+            Unsent::Stream(head, body, framing) => (head, body, framing),
+        };
+        let body = match body.into_live() {
+            Ok(body) if framing == Framing::Chunked => {
+                return Self::Streaming { live: live::Stream::new(stream, head, body) };
+            }
+            Ok(body) => Body::from(body),
+            Err(body) => body,
+        };
+        Self::Finishing { finishing: Box::pin(finish(stream, head, body, framing, is_early)) }
+    }
+}
+
+async fn finish(
+    stream: TcpStream,
+    head: Vec<u8>,
+    body: Body,
+    framing: Framing,
+    mut is_early: bool,
+) -> Finished {
+    let sent = stream::send(&stream, head, body, framing, &mut is_early).await;
+    sent.ok().map(|()| (stream, is_early))
 }
 
 impl<S> Future for Lane<S, S::Future>
@@ -188,6 +213,10 @@ where
             let step = match lane.stage.project() {
                 StageProj::Resting => ready!(self.as_mut().poll_rest(cx)),
                 StageProj::Answering { .. } => ready!(self.as_mut().poll_answer(cx)),
+                StageProj::Streaming { live } => match ready!(live.poll(lane.is_early, cx)) {
+                    None => ControlFlow::Break(None),
+                    stream => self.as_mut().go_on(stream),
+                },
                 StageProj::Finishing { finishing } => match ready!(finishing.as_mut().poll(cx)) {
                     None => ControlFlow::Break(None),
                     Some((stream, is_early)) => {

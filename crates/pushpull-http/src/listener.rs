@@ -26,7 +26,7 @@ use tower_service::Service;
 
 #[cfg(feature = "tls")]
 use crate::TlsConfig;
-use crate::{Body, Drain};
+use crate::{Body, Drain, sweep::Sweeps};
 
 /// Connections that wait to be accepted, as far as the system allows.
 const BACKLOG: i32 = 4096;
@@ -114,6 +114,8 @@ pub(crate) struct Shared<S> {
     pub(crate) service: S,
     pub(crate) config: ListenerConfig,
     pub(crate) drain: Drain,
+    /// Of connections at rest.
+    pub(crate) alarms: Sweeps,
     kill: CancellationToken,
     open: AtomicUsize,
     #[cfg(feature = "tls")]
@@ -212,6 +214,7 @@ impl<S> Shared<S> {
         Self {
             service,
             config,
+            alarms: Sweeps::new(drain.clone()),
             drain,
             kill: CancellationToken::new(),
             open: AtomicUsize::new(0),

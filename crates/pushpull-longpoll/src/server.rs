@@ -6,13 +6,14 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::Arc,
-    task::{self, Poll},
+    task::{self, Poll, Waker},
     time::Duration,
 };
 
 use http::{Request, Response, header::IF_NONE_MATCH, request::Parts};
-use pushpull_core::{Context, Cursor, Fetch, FetchError, Pull, Start, StartAt};
-use pushpull_http::{Body, Endpoint, Gate, PollRequest, Query};
+use pushpull_core::{Batch, Context, Cursor, Fetch, FetchError, Pull, Start, StartAt};
+use pushpull_http::{Alarm, Body, Endpoint, Gate, PollRequest, Query};
+use tokio::time::Instant;
 use tower_service::Service;
 
 /// Serves long polls over any [`Pull`]: each waits for its first event. Cheap to clone.
@@ -74,19 +75,51 @@ impl LongpollService {
 
     async fn newest(&self, cx: &Context, fetch: Fetch) -> Result<Option<Cursor>, FetchError> {
         let asked = fetch.with_limit(1).with_wait(Duration::ZERO);
-        self.pull.fetch(cx, asked).await.map(|batch| batch.place)
+        (*self.pull).fetch(cx, asked).await.map(|batch| batch.place)
     }
 
-    async fn wait(self, poll: Box<PollRequest>) -> Response<Body> {
-        tokio::select! {
-            biased;
-            fetched = self.pull.fetch(poll.cx(), poll.fetch().clone()) => return poll.answer(fetched),
-            () = poll.expired() => return poll.answer_expired(),
-            () = self.gate.drain().cancelled() => {}
+    async fn wait(&self, poll: &PollRequest) -> Response<Body> {
+        match self.fetched(poll).await {
+            Waited::Fetched(fetched) => return poll.answer(fetched),
+            Waited::Expired => return poll.answer_expired(),
+            Waited::Drained => {}
         }
-        let fetched = self.pull.fetch(poll.cx(), poll.fetch().clone().with_wait(Duration::ZERO)).await;
+        let fetched = (*self.pull).fetch(poll.cx(), poll.fetch().clone().with_wait(Duration::ZERO)).await;
         poll.answer(fetched)
     }
+
+    /// Waits for the first of what ends the wait.
+    async fn fetched(&self, poll: &PollRequest) -> Waited {
+        let mut fetching = (*self.pull).fetch(poll.cx(), poll.fetch().clone());
+        let expires = poll.cx().identity.as_ref().and_then(|identity| identity.expires);
+        let (mut alarm, mut waker) = (None::<Alarm>, None::<Waker>);
+        poll_fn(|cx| {
+            if let Poll::Ready(fetched) = fetching.as_mut().poll(cx) {
+                return Poll::Ready(Waited::Fetched(fetched));
+            }
+            let alarm = alarm.get_or_insert_with(|| self.gate.alarm());
+            if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+                waker = Some(cx.waker().clone());
+                alarm.unset();
+            }
+            // No wait is longer. Where no identity ends, the alarm is for a drain alone.
+            let at = expires.unwrap_or_else(|| Instant::now() + Fetch::MAX_WAIT);
+            match alarm.poll_at(at, cx).is_ready() {
+                true => Poll::Ready(Waited::Expired),
+                // Looked at last: what began before the alarm was set wakes nobody.
+                false if self.gate.drain().is_draining() => Poll::Ready(Waited::Drained),
+                false => Poll::Pending,
+            }
+        })
+        .await
+    }
+}
+
+/// What ended a wait.
+enum Waited {
+    Fetched(Result<Batch, FetchError>),
+    Expired,
+    Drained,
 }
 
 fn is_latest(fetch: &Fetch) -> bool {
@@ -108,7 +141,7 @@ impl<B> Service<Request<B>> for LongpollService {
         let (service, understanding) = (self.clone(), Box::pin(self.clone().understand(parts)));
         Box::pin(async move {
             Ok(match understanding.await {
-                Ok(poll) => service.wait(poll).await,
+                Ok(poll) => service.wait(&poll).await,
                 Err(answer) => answer,
             })
         })

@@ -54,7 +54,7 @@ impl SseService {
         };
         let may_be_closed = resume.is_some() && wanted.overflow == Overflow::Close;
         let start = wanted.start;
-        let mut subscription = match self.push.subscribe(&entry.cx, wanted).await {
+        let mut subscription = match (*self.push).subscribe(&entry.cx, wanted).await {
             Ok(subscription) => subscription,
             Err(error) => return entry.finish(problem_response(error.problem(), None)),
         };

@@ -4,9 +4,8 @@ use std::{
     cell::Cell,
     convert::Infallible,
     fmt,
-    future::Future,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -16,8 +15,8 @@ use pushpull_core::{
     Batch, Bounds, ConsumeError, Cursor, Delivery, Gap, Link, Overflow, Standing, Start, StartAt,
     Subscription, silent_waker,
 };
-use pushpull_http::{Entry, Format, Gate, Given, KeepAlive, Live, Round, Taken, Transport};
-use tokio::time::{Instant, Sleep, sleep_until};
+use pushpull_http::{Alarm, Entry, Format, Gate, Given, KeepAlive, Live, Round, Taken, Transport};
+use tokio::time::Instant;
 
 use crate::codec;
 
@@ -36,11 +35,12 @@ pub struct SseBody {
     format: Format,
     keep_alive: KeepAlive,
     overflow: Overflow,
-    /// For the next keep-alive, or the end of an identity.
-    timer: Pin<Box<Sleep>>,
+    /// For the next keep-alive, the end of an identity, and a drain.
+    alarm: Alarm,
+    /// What the alarm wakes.
+    waker: Option<Waker>,
     beat_at: Instant,
     expires: Option<Instant>,
-    drained: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// The place that was last written as an id.
     told: Option<Cursor>,
     conflated: u64,
@@ -69,16 +69,15 @@ impl SseBody {
     ) -> Self {
         let beat_at = Instant::now() + gate.keep_alive();
         let expires = entry.cx.identity.as_ref().and_then(|identity| identity.expires);
-        let drain = gate.drain().clone();
         Self {
             subscription,
             format: entry.query.format(),
             keep_alive: entry.query.keepalive,
             overflow: entry.query.overflow,
-            timer: Box::pin(sleep_until(expires.map_or(beat_at, |expires| expires.min(beat_at)))),
+            alarm: gate.alarm(),
+            waker: None,
             beat_at,
             expires,
-            drained: Box::pin(async move { drain.cancelled().await }),
             gate,
             told: None,
             conflated: 0,
@@ -103,7 +102,7 @@ impl SseBody {
                 Stage::Beginning(batch) => return Poll::Ready(Some(self.begin(*batch))),
                 Stage::Running => {}
             }
-            if self.drained.as_mut().poll(cx).is_ready() {
+            if self.gate.drain().is_draining() {
                 return Poll::Ready(Some(self.leave()));
             }
             if self.expires.is_some_and(|at| at <= Instant::now()) {
@@ -114,9 +113,13 @@ impl SseBody {
                 Poll::Ready(bytes) if !bytes.is_empty() => return Poll::Ready(Some(bytes)),
                 Poll::Ready(_) => {}
                 Poll::Pending => {
-                    ready!(self.poll_timer(cx));
-                    if self.beat_at <= Instant::now() {
+                    let is_due = self.poll_alarm(cx).is_ready();
+                    if is_due && self.beat_at <= Instant::now() {
                         return Poll::Ready(Some(self.keep_alive()));
+                    }
+                    // A drain that began before the alarm was set woke nobody.
+                    if !is_due && !self.gate.drain().is_draining() {
+                        return Poll::Pending;
                     }
                 }
             }
@@ -136,12 +139,13 @@ impl SseBody {
     }
 
     /// Ready when a keep-alive is due, or the identity has ceased to hold.
-    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let next = self.expires.map_or(self.beat_at, |expires| expires.min(self.beat_at));
-        if self.timer.deadline() != next {
-            self.timer.as_mut().reset(next);
+    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+            self.alarm.unset();
         }
-        self.timer.as_mut().poll(cx)
+        let next = self.expires.map_or(self.beat_at, |expires| expires.min(self.beat_at));
+        self.alarm.poll_at(next, cx)
     }
 
     /// The first block tells how long to wait before coming back and, where it is known, the starting place.

@@ -1,7 +1,6 @@
 //! A [`Live`] body, written to a socket by the connection's own task and by the sweep, whoever comes first.
 
 use std::{
-    future::poll_fn,
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -13,7 +12,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::net::TcpStream;
 
-use super::{socket, write};
+use super::socket;
 use crate::{
     Membership, Round, Swept,
     live::{Given, Live, in_chunk},
@@ -22,60 +21,53 @@ use crate::{
 /// What ends a chunked body (RFC 9112, 7.1).
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
-/// A stream, as its task and the sweep share it.
-struct Stream {
+/// A body that is streamed to a client, as its task and the sweep share it.
+pub(super) struct Stream {
     writing: Mutex<Writing>,
     /// Whether a sweep came by while its task was at it.
     is_missed: AtomicBool,
 }
 
 struct Writing {
+    /// Until it is given back.
     socket: Option<TcpStream>,
     body: Box<dyn Live>,
     /// Of what was taken. Nothing more is, before it is written.
     unsent: Bytes,
     is_ended: bool,
     membership: Option<Membership>,
-    me: Weak<Stream>,
     /// Its task's.
     waker: Option<Waker>,
 }
 
-/// Sends `head` and then `body` in chunks, until it ends or the client is gone. Gives the socket back.
-pub(super) async fn send(
-    socket: TcpStream,
-    head: Vec<u8>,
-    body: Box<dyn Live>,
-    early: &mut bool,
-) -> Option<TcpStream> {
-    write::all(&socket, |out| out.extend_from_slice(&head), Bytes::new()).await.ok()?;
-    drop(head);
-    let stream = Arc::new_cyclic(|me| Stream {
-        writing: Mutex::new(Writing {
+impl Stream {
+    /// Sends `head` and then `body` in chunks.
+    pub(super) fn new(socket: TcpStream, head: Vec<u8>, body: Box<dyn Live>) -> Arc<Self> {
+        let writing = Writing {
             socket: Some(socket),
             body,
-            unsent: Bytes::new(),
+            unsent: head.into(),
             is_ended: false,
             membership: None,
-            me: me.clone(),
             waker: None,
-        }),
-        is_missed: AtomicBool::new(false),
-    });
-    poll_fn(|cx| stream.poll(early, cx)).await.ok()?;
-    stream.lock().socket.take()
-}
+        };
+        Arc::new(Self { writing: Mutex::new(writing), is_missed: AtomicBool::new(false) })
+    }
 
-impl Stream {
     fn lock(&self) -> MutexGuard<'_, Writing> {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn poll(&self, early: &mut bool, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Ready once the body has ended, with the socket, or the client is gone. `early` is set as by [`socket::poll_gone`].
+    pub(super) fn poll(self: &Arc<Self>, early: &mut bool, cx: &mut Context<'_>) -> Poll<Option<TcpStream>> {
         loop {
-            let polled = self.lock().poll(early, cx);
-            if polled.is_ready() || !self.is_missed.swap(false, Ordering::SeqCst) {
-                return polled;
+            let mut writing = self.lock();
+            if let Poll::Ready(written) = writing.poll(self, early, cx) {
+                return Poll::Ready(writing.socket.take().filter(|_| written.is_ok()));
+            }
+            drop(writing);
+            if !self.is_missed.swap(false, Ordering::SeqCst) {
+                return Poll::Pending;
             }
         }
     }
@@ -92,7 +84,7 @@ impl Swept for Stream {
 }
 
 impl Writing {
-    fn poll(&mut self, early: &mut bool, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll(&mut self, stream: &Arc<Stream>, early: &mut bool, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
             self.waker = Some(cx.waker().clone());
         }
@@ -101,7 +93,7 @@ impl Writing {
             if self.is_ended {
                 return Poll::Ready(Ok(()));
             }
-            self.stand();
+            self.stand(stream);
             match self.body.poll_bytes(cx, self.membership.is_some()) {
                 Poll::Ready(Some(bytes)) => self.put(bytes),
                 Poll::Ready(None) => self.end(),
@@ -115,13 +107,14 @@ impl Writing {
     }
 
     /// Joins the sweep of those that it stands with, or leaves it where it stands with them no more.
-    fn stand(&mut self) {
+    fn stand(&mut self, stream: &Arc<Stream>) {
         let Some(standing) = self.body.standing() else {
             self.membership = None;
             return;
         };
         if !self.membership.as_ref().is_some_and(|known| known.is_of(&standing.signal)) {
-            self.membership = self.body.gate().sweep(&standing, self.me.clone());
+            let member: Weak<dyn Swept> = Arc::<Stream>::downgrade(stream);
+            self.membership = self.body.gate().sweep(&standing, member);
         }
     }
 

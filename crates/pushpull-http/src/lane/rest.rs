@@ -1,25 +1,18 @@
 //! A connection between two requests.
 
 use std::{
-    future::Future,
-    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
-use pin_project_lite::pin_project;
-use tokio::{
-    net::TcpStream,
-    time::{Instant, Sleep, sleep_until},
-};
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio::{net::TcpStream, time::Instant};
 
 use super::{
     Onward,
     head::{Plain, Verdict},
     socket,
 };
-use crate::{Drain, ListenerConfig};
+use crate::{Alarm, Drain, ListenerConfig};
 
 /// How long the lane waits for the rest of a body whose head has come. Then it is hyper's to wait.
 const BODY_PATIENCE: Duration = Duration::from_millis(500);
@@ -33,17 +26,12 @@ pub(super) enum Next {
     End,
 }
 
-pin_project! {
-    /// A connection between two requests: how long it may rest, and what ends it.
-    pub(super) struct Rest {
-        #[pin]
-        sleep: Sleep,
-        #[pin]
-        drained: WaitForCancellationFutureOwned,
-        head: Duration,
-        due: Instant,
-        stage: Stage,
-    }
+/// A connection between two requests: how long it may rest, and what ends it.
+pub(super) struct Rest {
+    /// Goes off when a drain begins, too.
+    alarm: Alarm,
+    due: Instant,
+    stage: Stage,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,35 +47,34 @@ enum Stage {
 }
 
 impl Rest {
-    pub(super) fn new(config: &ListenerConfig, drain: &Drain) -> Self {
-        let due = Instant::now() + config.first_byte;
-        Self {
-            sleep: sleep_until(due),
-            drained: drain.wait_begun(),
-            head: config.head,
-            due,
-            stage: Stage::New,
-        }
+    pub(super) fn new(config: &ListenerConfig, alarm: Alarm) -> Self {
+        Self { alarm, due: Instant::now() + config.first_byte, stage: Stage::New }
     }
 
     /// Begins to rest after an answer.
-    pub(super) fn begin(self: Pin<&mut Self>) {
-        let rest = self.project();
-        (*rest.due, *rest.stage) = (Instant::now() + *rest.head, Stage::Later);
+    pub(super) fn begin(&mut self, config: &ListenerConfig) {
+        (self.due, self.stage) = (Instant::now() + config.head, Stage::Later);
+    }
+
+    /// Wakes nobody while a long answer is under way.
+    pub(super) fn pause(&mut self) {
+        self.alarm.unset();
     }
 
     /// Takes the next request if that is plain, or says what comes else.
     pub(super) fn poll_next(
-        mut self: Pin<&mut Self>,
+        &mut self,
         stream: &TcpStream,
+        config: &ListenerConfig,
+        drain: &Drain,
         cx: &mut Context<'_>,
     ) -> Poll<Next> {
         while let Poll::Ready(looked) = socket::poll_look(stream, cx) {
             let Ok(Some((verdict, seen))) = looked else { return Poll::Ready(Next::End) };
             match verdict {
                 Verdict::Plain(plain) => return Poll::Ready(Next::Request(plain)),
-                Verdict::Partial => self.as_mut().see_head(),
-                Verdict::BodyPartial => self.as_mut().see_body(),
+                Verdict::Partial => self.see_head(config),
+                Verdict::BodyPartial => self.see_body(),
                 Verdict::Bare => return Poll::Ready(Next::Onward(Onward::Bare(seen))),
                 Verdict::Http2 if matches!(self.stage, Stage::New | Stage::First) => {
                     return Poll::Ready(Next::Onward(Onward::Http2));
@@ -95,42 +82,23 @@ impl Rest {
                 Verdict::Other | Verdict::Http2 => return Poll::Ready(Next::Onward(Onward::Http1)),
             }
         }
-        let is_due = self.as_mut().poll_due(cx).is_ready();
-        let rest = self.project();
-        let is_over = is_due || rest.drained.poll(cx).is_ready();
-        match rest.stage {
-            _ if !is_over => Poll::Pending,
+        let is_due = self.alarm.poll_at(self.due, cx).is_ready();
+        match self.stage {
+            _ if !is_due && !drain.is_draining() => Poll::Pending,
             Stage::Body => Poll::Ready(Next::Late(Onward::Http1)),
             _ => Poll::Ready(Next::End),
         }
     }
 
-    fn see_head(self: Pin<&mut Self>) {
-        let rest = self.project();
-        if *rest.stage == Stage::New {
-            (*rest.due, *rest.stage) = (Instant::now() + *rest.head, Stage::First);
+    fn see_head(&mut self, config: &ListenerConfig) {
+        if self.stage == Stage::New {
+            (self.due, self.stage) = (Instant::now() + config.head, Stage::First);
         }
     }
 
-    fn see_body(self: Pin<&mut Self>) {
-        let rest = self.project();
-        if *rest.stage != Stage::Body {
-            (*rest.due, *rest.stage) = (Instant::now() + BODY_PATIENCE, Stage::Body);
+    fn see_body(&mut self) {
+        if self.stage != Stage::Body {
+            (self.due, self.stage) = (Instant::now() + BODY_PATIENCE, Stage::Body);
         }
-    }
-
-    /// Ready once the time is over. The timer is only moved when it fires too early, or would too late.
-    fn poll_due(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut rest = self.project();
-        if *rest.due < rest.sleep.deadline() {
-            rest.sleep.as_mut().reset(*rest.due);
-        }
-        while rest.sleep.as_mut().poll(cx).is_ready() {
-            if rest.sleep.deadline() >= *rest.due {
-                return Poll::Ready(());
-            }
-            rest.sleep.as_mut().reset(*rest.due);
-        }
-        Poll::Pending
     }
 }

@@ -36,5 +36,5 @@ async fn a_connection_is_small() {
     let stream = socket().await;
     let peer = stream.local_addr().unwrap();
     let connection = size_of_val(&Connection::new(stream, peer, Place::take(&shared).unwrap()));
-    assert!(connection <= 480, "an idle connection has a future of {connection} bytes");
+    assert!(connection <= 256, "an idle connection has a future of {connection} bytes");
 }

@@ -54,8 +54,6 @@ pin_project! {
         lane: Lane<S, F>,
         // Where it goes on. Boxed: only connections that need it are to pay for it.
         onward: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-        peer: SocketAddr,
-        shared: Arc<Shared<S>>,
         #[pin]
         killed: WaitForCancellationFutureOwned,
     }
@@ -66,8 +64,8 @@ where
     S: Service<Incomings, Response = Response<Body>, Error = Infallible> + Clone,
 {
     pub(crate) fn new(stream: TcpStream, peer: SocketAddr, place: Place<S>) -> Self {
-        let (shared, killed) = (Arc::clone(&place), place.kill.clone().cancelled_owned());
-        Self { lane: Lane::new(stream, peer, place), onward: None, peer, shared, killed }
+        let killed = place.kill.clone().cancelled_owned();
+        Self { lane: Lane::new(stream, peer, place), onward: None, killed }
     }
 }
 
@@ -84,8 +82,8 @@ where
             && let Poll::Ready(left) = connection.lane.as_mut().poll(cx)
         {
             let Some((stream, onward)) = left else { return Poll::Ready(()) };
-            *connection.onward =
-                Some(Box::pin(go_on(stream, onward, *connection.peer, connection.shared.clone())));
+            let lane = &connection.lane;
+            *connection.onward = Some(Box::pin(go_on(stream, onward, lane.peer(), lane.shared().clone())));
         }
         let onward = connection.onward.as_mut();
         if onward.is_some_and(|onward| onward.as_mut().poll(cx).is_ready()) {

@@ -233,10 +233,11 @@ impl Alarm {
         if at <= now {
             return Poll::Ready(());
         }
-        let Some(wheel) = self.wheel.clone() else { return Poll::Pending };
-        let tick = wheel.tick(at);
+        let Some(wheel) = &self.wheel else { return Poll::Pending };
         // Who is early wakes the task once too often, which costs less than two locks each time.
-        if self.at == UNSET || self.tick > tick || wheel.time(self.tick) <= now {
+        let is_set = self.at != UNSET && wheel.time(self.tick) > now;
+        if !is_set || wheel.time(self.tick.saturating_sub(1)) >= at {
+            let (wheel, tick) = (wheel.clone(), wheel.tick(at));
             self.unset();
             (self.tick, self.at) = wheel.set(tick, cx.waker().clone());
         }
