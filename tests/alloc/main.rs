@@ -48,6 +48,11 @@ fn a_websocket_takes_a_frame_of_protobuf_without_an_allocation() {
     holds(Wire::Proto);
 }
 
+#[test]
+fn an_event_stream_takes_a_message_without_an_allocation() {
+    holds(Wire::Sse);
+}
+
 /// One message at a time, as at low rates, and several at once, as under load.
 fn holds(wire: Wire) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);

@@ -18,11 +18,13 @@ pub(crate) enum Wire {
     Raw,
     Json,
     Proto,
+    Sse,
 }
 
 impl Wire {
     fn request(self) -> String {
         let subprotocol = match self {
+            Self::Sse => return format!("GET /sse?topic={TOPIC} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
             Self::Raw => "",
             Self::Json => "Sec-WebSocket-Protocol: pushpull.v1.json\r\n",
             Self::Proto => "Sec-WebSocket-Protocol: pushpull.v1.proto\r\n",
@@ -31,6 +33,14 @@ impl Wire {
             "GET /ws?topic={TOPIC} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{subprotocol}\r\n"
         )
+    }
+
+    /// What an answer begins with that lets it subscribe.
+    fn status(self) -> &'static [u8] {
+        match self {
+            Self::Sse => b"HTTP/1.1 200 ",
+            Self::Raw | Self::Json | Self::Proto => b"HTTP/1.1 101 ",
+        }
     }
 }
 
@@ -49,7 +59,7 @@ impl Subscribers {
             socket.set_read_timeout(Some(SILENCE)).unwrap();
             socket.write_all(request.as_bytes()).unwrap();
             let head = read_until(&mut socket, &mut connected.buffer, b"\r\n\r\n");
-            assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(head));
+            assert!(head.starts_with(wire.status()), "{}", String::from_utf8_lossy(head));
             connected.sockets.push(socket);
         }
         connected
