@@ -98,7 +98,7 @@ struct Cli {
     #[arg(long, global = true, default_value = "", hide_default_value = true, allow_hyphen_values = true)]
     server_flags: String,
     /// Peers that run in turns with the server, in a comma-separated list: axum-ws, fastwebsockets, axum-sse, tonic,
-    /// nchan; or all that can. The ratios of medians are told.
+    /// nchan, mounted, raw-writes; or all that can. The ratios of medians are told.
     #[arg(long, global = true, value_delimiter = ',')]
     compare: Vec<String>,
     /// Prints JSON: medians and every run.
@@ -242,7 +242,7 @@ impl Work {
     fn asks(&self) -> Option<compare::Asks> {
         match self {
             Self::Fanout(work) => Some(compare::Asks::Live(work.load.transport)),
-            Self::Many(work) => Some(compare::Asks::Live(work.transport)),
+            Self::Many(work) => Some(compare::Asks::Topics(work.transport)),
             Self::Burst(work) => Some(compare::Asks::Live(work.transport)),
             Self::Storm(_) | Self::Scale(_) => None,
             Self::Idle(work) => Some(compare::Asks::Live(work.transport)),

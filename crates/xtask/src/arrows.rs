@@ -19,7 +19,7 @@ const ADAPTERS: [&str; 6] = [
 fn allowed(package: &str) -> Option<&'static [&'static str]> {
     match package {
         "pushpull-core" | "xtask" => Some(&[]),
-        "pushpull-bench" => Some(&["pushpull-http"]),
+        "pushpull-bench" => Some(&["pushpull", "pushpull-http"]),
         "pushpull-broker" | "pushpull-http" | "pushpull-testkit" => Some(&["pushpull-core"]),
         adapter if ADAPTERS.contains(&adapter) => Some(&["pushpull-core", "pushpull-http"]),
         _ => None,

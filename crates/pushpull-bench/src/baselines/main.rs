@@ -12,6 +12,7 @@
 mod axum_sse;
 mod axum_ws;
 mod fast_ws;
+mod mounted;
 mod raw_writes;
 mod tonic_stream;
 mod topics;
@@ -42,6 +43,8 @@ enum Kind {
     AxumSse,
     /// tonic's server streaming.
     Tonic,
+    /// pushpull, mounted into axum.
+    Mounted,
     /// No server at all: frames written by one thread, the machine's own limit.
     RawWrites,
 }
@@ -54,6 +57,7 @@ fn main() -> io::Result<()> {
         Kind::Fastwebsockets => run(fast_ws::app(), listen),
         Kind::AxumSse => run(axum_sse::app(), listen),
         Kind::Tonic => run(tonic_stream::app(), listen),
+        Kind::Mounted => run(mounted::app(), listen),
         Kind::RawWrites => raw_writes::serve(listen),
     }
 }

@@ -20,6 +20,8 @@ pub(crate) enum Peer {
     Tonic,
     /// nginx with Nchan, of Debian's package.
     Nchan,
+    /// pushpull itself, mounted into axum by hand.
+    Mounted,
     /// No server: frames written by one thread to one socket after another, one a write. The machine's own limit.
     RawWrites,
 }
@@ -29,6 +31,8 @@ pub(crate) enum Peer {
 pub(crate) enum Asks {
     /// Events as they come.
     Live(Transport),
+    /// Events of many topics, each to who asked for it.
+    Topics(Transport),
     /// Events that were published before.
     History(Transport),
     /// Polls that are answered at once, and how many events are in an answer.
@@ -38,8 +42,15 @@ pub(crate) enum Asks {
 }
 
 impl Peer {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::AxumWs, Self::Fastwebsockets, Self::AxumSse, Self::Tonic, Self::Nchan, Self::RawWrites];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::AxumWs,
+        Self::Fastwebsockets,
+        Self::AxumSse,
+        Self::Tonic,
+        Self::Nchan,
+        Self::Mounted,
+        Self::RawWrites,
+    ];
 
     /// As the command line has it.
     pub(crate) fn name(self) -> &'static str {
@@ -49,6 +60,7 @@ impl Peer {
             Self::AxumSse => "axum-sse",
             Self::Tonic => "tonic",
             Self::Nchan => "nchan",
+            Self::Mounted => "mounted",
             Self::RawWrites => "raw-writes",
         }
     }
@@ -61,7 +73,10 @@ impl Peer {
     pub(crate) fn can(self, asks: Asks) -> bool {
         use Transport::{Grpc, HttpPoll, Longpoll, Sse, Ws};
         match (self, asks) {
-            (_, Asks::Publishes) => true,
+            (Self::Mounted, _) | (_, Asks::Publishes) => true,
+            // It has one topic.
+            (Self::RawWrites, Asks::Topics(_)) => false,
+            (_, Asks::Topics(transport)) => self.can(Asks::Live(transport)),
             (Self::AxumWs | Self::Fastwebsockets | Self::RawWrites, Asks::Live(transport)) => transport == Ws,
             (Self::AxumSse, Asks::Live(transport)) => transport == Sse,
             (Self::Tonic, Asks::Live(transport)) => transport == Grpc,
@@ -86,7 +101,8 @@ impl Peer {
             )));
         }
         let mut command = pinned(&program, workers);
-        Server::launch(command.args([self.name(), "--listen", "127.0.0.1:0"]), Dialect::Plain)
+        let dialect = if self == Self::Mounted { Dialect::Pushpull } else { Dialect::Plain };
+        Server::launch(command.args([self.name(), "--listen", "127.0.0.1:0"]), dialect)
     }
 }
 
@@ -114,13 +130,17 @@ mod tests {
     fn nobody_is_asked_for_what_it_has_not() {
         let able =
             |asks| Peer::ALL.iter().filter(|peer| peer.can(asks)).map(|peer| peer.name()).collect::<Vec<_>>();
-        assert_eq!(able(Asks::Live(Transport::Ws)), ["axum-ws", "fastwebsockets", "nchan", "raw-writes"]);
-        assert_eq!(able(Asks::Live(Transport::Sse)), ["axum-sse", "nchan"]);
-        assert_eq!(able(Asks::Live(Transport::Grpc)), ["tonic"]);
-        assert_eq!(able(Asks::Live(Transport::WsJson)), [""; 0]);
-        assert_eq!(able(Asks::History(Transport::Longpoll)), ["nchan"]);
-        assert_eq!(able(Asks::Polls(0)), ["nchan"]);
-        assert_eq!(able(Asks::Polls(10)), [""; 0]);
-        assert_eq!(able(Asks::Publishes).len(), 6);
+        assert_eq!(
+            able(Asks::Live(Transport::Ws)),
+            ["axum-ws", "fastwebsockets", "nchan", "mounted", "raw-writes"]
+        );
+        assert_eq!(able(Asks::Live(Transport::Sse)), ["axum-sse", "nchan", "mounted"]);
+        assert!(!able(Asks::Topics(Transport::Ws)).contains(&"raw-writes"));
+        assert_eq!(able(Asks::Live(Transport::Grpc)), ["tonic", "mounted"]);
+        assert_eq!(able(Asks::Live(Transport::WsJson)), ["mounted"]);
+        assert_eq!(able(Asks::History(Transport::Longpoll)), ["nchan", "mounted"]);
+        assert_eq!(able(Asks::Polls(0)), ["nchan", "mounted"]);
+        assert_eq!(able(Asks::Polls(10)), ["mounted"]);
+        assert_eq!(able(Asks::Publishes).len(), 7);
     }
 }
