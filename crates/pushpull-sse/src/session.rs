@@ -99,7 +99,7 @@ impl SseBody {
                     self.stage = Stage::Ended;
                     return Poll::Ready(None);
                 }
-                Stage::Beginning(batch) => return Poll::Ready(Some(self.begin(*batch))),
+                Stage::Beginning(batch) => return Poll::Ready(Some(self.begin(&batch))),
                 Stage::Running => {}
             }
             if self.gate.drain().is_draining() {
@@ -149,7 +149,7 @@ impl SseBody {
     }
 
     /// The first block tells how long to wait before coming back and, where it is known, the starting place.
-    fn begin(&mut self, first: Batch) -> Bytes {
+    fn begin(&mut self, first: &Batch) -> Bytes {
         let (place, rest) = match &first.deliveries[..] {
             [Delivery::Place(place), rest @ ..] => (Some(*place), rest),
             rest => (None, rest),
