@@ -14,7 +14,7 @@ use pushpull_broker::{Broker, Retention};
 use pushpull_core::{
     Batch, Bounds, Conflate, ConsumeError, Context, Cursor, Delivery, Feed, Fetch, FetchError, Message,
     Overflow, Polling, Producer, PublishError, Published, Pull, Push, Schedule, Standing, Start, StartAt,
-    Subscribe, SubscribeError, Subscription, Topic, Topics, View,
+    Stride, Subscribe, SubscribeError, Subscription, Topic, Topics, View,
 };
 use pushpull_testkit::{Capabilities, Capability, Harness};
 
@@ -219,6 +219,11 @@ impl Feed for FlawedFeed {
 
     fn standing(&self) -> Option<Standing> {
         None
+    }
+
+    /// Its flaws are its own.
+    fn follow(&mut self, _: &Stride) -> bool {
+        false
     }
 
     fn transport(&self) -> Option<&'static str> {
