@@ -130,8 +130,12 @@ impl SseBody {
         let mut silent = Context::from_waker(silent_waker());
         let mut batch = BATCH.take();
         batch.clear();
-        let cx = if is_swept { &mut silent } else { cx };
-        let polled = self.subscription.poll_batch(cx, Bounds::default(), &mut batch);
+        let by = if is_swept { &mut silent } else { &mut *cx };
+        let polled = self.subscription.poll_batch(by, Bounds::default(), &mut batch);
+        if is_swept && polled.is_pending() && batch.more {
+            // A search that goes on would have woken the silent waker.
+            cx.waker().wake_by_ref();
+        }
         let written = polled.map(|polled| self.write(&batch.deliveries, polled));
         batch.clear();
         BATCH.set(batch);

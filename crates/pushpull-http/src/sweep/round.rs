@@ -59,11 +59,13 @@ impl Round {
         let from = subscription.standing();
         self.batch.clear();
         let mut cx = task::Context::from_waker(silent_waker());
-        let task::Poll::Ready(polled) = subscription.poll_batch(&mut cx, BOUNDS, &mut self.batch) else {
-            return Taken::Nothing;
-        };
+        let polled = subscription.poll_batch(&mut cx, BOUNDS, &mut self.batch);
+        // Even where nothing was found so far.
         self.is_more |= self.batch.more;
+        let task::Poll::Ready(polled) = polled else { return Taken::Nothing };
         let stands = subscription.standing().filter(|_| matches!(polled, Some(Ok(()))));
+        // What comes behind a gap, such as the end, is not told by the signal.
+        self.is_more |= stands.is_none() && polled.is_some();
         let stride = from.zip(stands).and_then(|(from, to)| Stride::new(from, &to, &self.batch.deliveries));
         match stride {
             Some(stride) => self.wave(stride).taken(form, join),
