@@ -35,13 +35,15 @@ impl Session {
             };
             let standing = subscription.standing();
             let mut silent = Context::from_waker(silent_waker());
-            let cx = match self.nudged.stand(&self.shared.gate, standing.as_ref(), cx) {
-                true => &mut silent,
-                false => &mut *cx,
-            };
+            let is_swept = self.nudged.stand(&self.shared.gate, standing.as_ref(), cx);
+            let by = if is_swept { &mut silent } else { &mut *cx };
             let mut batch = BATCH.take();
-            let polled = subscription.poll_batch(cx, BOUNDS, &mut batch);
+            let polled = subscription.poll_batch(by, BOUNDS, &mut batch);
             let is_ready = polled.is_ready();
+            if is_swept && !is_ready && batch.more {
+                // A search that goes on would have woken the silent waker.
+                cx.waker().wake_by_ref();
+            }
             if let Poll::Ready(polled) = polled {
                 self.write(&batch.deliveries, polled);
             }

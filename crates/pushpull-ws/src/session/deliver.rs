@@ -37,9 +37,14 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
         batch.clear();
         // Whom the sweep serves, no signal wakes.
         let mut silent = Context::from_waker(silent_waker());
-        let cx = if self.membership.is_some() { &mut silent } else { cx };
-        let polled = subscription.poll_batch(cx, BOUNDS, &mut batch);
+        let is_swept = self.membership.is_some();
+        let by = if is_swept { &mut silent } else { &mut *cx };
+        let polled = subscription.poll_batch(by, BOUNDS, &mut batch);
         let moved = polled.is_ready();
+        if is_swept && !moved && batch.more {
+            // A search that goes on would have woken the silent waker.
+            cx.waker().wake_by_ref();
+        }
         if let Poll::Ready(polled) = polled {
             self.write(&batch.deliveries, polled);
         }

@@ -173,3 +173,27 @@ async fn a_drain_reaches_who_is_swept() {
     assert!(peer.text().await.starts_with(r#"{"goaway":"#));
     assert_eq!(begun.elapsed().as_secs(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_long_search_for_an_event_comes_to_its_end() {
+    let broker = Broker::memory();
+    let mut peers = Vec::new();
+    for _ in 0..2 {
+        let asked = Subscribe::to("a.*").unwrap();
+        let mut peer = connect(&broker, &Gate::open(), Call::default(), 4096, asked).await;
+        peer.text().await;
+        peers.push(peer);
+    }
+    for _ in 0..100 {
+        yield_now().await;
+    }
+    for _ in 0..10_000 {
+        publish(&broker, "not asked for").await;
+    }
+    broker.publish_one(&"a.b".parse().unwrap(), Published::text("wanted")).await.unwrap();
+    let begun = Instant::now();
+    for peer in &mut peers {
+        assert!(peer.text().await.contains("wanted"));
+    }
+    assert_eq!(begun.elapsed().as_secs(), 0, "not by the next heartbeat");
+}
