@@ -1,7 +1,7 @@
 //! The fast lane: plain HTTP/1.1 requests, taken from the socket and answered without hyper.
 //!
 //! What has come is only looked at until it is sure to be plain ([`head::judge`]); then exactly its bytes are taken, and
-//! the same service answers it. In any doubt the socket goes to hyper, with all its bytes in it. Between two requests a
+//! the same service answers it. Requests that came together are answered together, as far as nothing waits ([`turn`]). In any doubt the socket goes to hyper, with all its bytes in it. Between two requests a
 //! connection holds no buffer.
 //!
 //! A socket with bytes in it is always readable, so after a look at a head that is not whole its readiness is cleared: the
@@ -14,6 +14,7 @@ mod live;
 mod rest;
 mod socket;
 mod stream;
+mod turn;
 mod write;
 
 use std::{
@@ -39,6 +40,7 @@ use crate::{
 use answer::{Framing, Unsent};
 use head::{Asked, Plain};
 use rest::{Next, Rest};
+use turn::Turn;
 
 /// What the lane leaves a connection to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,8 @@ pin_project! {
         // Whether bytes of the next request came before the answer was done.
         is_early: bool,
         rest: Rest,
+        // What the socket did not take of the answers before the one under way. Boxed: it is rare.
+        behind: Option<Box<write::Left>>,
         #[pin]
         stage: Stage<F>,
     }
@@ -91,7 +95,8 @@ where
     pub(crate) fn new(stream: TcpStream, peer: SocketAddr, place: Place<S>) -> Self {
         let rest = Rest::new(&place.config, place.alarms.alarm());
         let asked = Asked { is_head: false, closes: false };
-        Self { stream: Some(stream), peer, place, asked, is_early: false, rest, stage: Stage::Resting }
+        let (stream, stage) = (Some(stream), Stage::Resting);
+        Self { stream, peer, place, asked, is_early: false, rest, behind: None, stage }
     }
 
     pub(crate) fn peer(&self) -> SocketAddr {
@@ -102,52 +107,100 @@ where
         &self.place
     }
 
-    fn poll_rest(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<ControlFlow<Left>> {
-        let mut lane = self.project();
+    fn poll_rest(self: Pin<&mut Self>, turn: &mut Turn, cx: &mut Context<'_>) -> Poll<ControlFlow<Left>> {
+        if let Some(plain) = turn.next() {
+            return Poll::Ready(self.ask(*plain, turn));
+        }
+        let lane = self.as_ref().project_ref();
         let Some(stream) = lane.stream else { return Poll::Ready(ControlFlow::Break(None)) };
-        let (onward, is_late) =
-            match ready!(lane.rest.poll_next(stream, &lane.place.config, &lane.place.drain, cx)) {
-                Next::Request(plain) => {
-                    let Plain { asked, request, .. } = *plain;
-                    let answering = Checked::new(lane.place.service.clone(), *lane.peer).call(request);
-                    *lane.asked = asked;
-                    lane.stage.set(Stage::Answering { answering });
-                    return Poll::Ready(ControlFlow::Continue(()));
-                }
-                Next::Onward(onward) => (onward, false),
-                Next::Late(onward) => (onward, true),
-                Next::End => return Poll::Ready(ControlFlow::Break(None)),
-            };
+        match turn.settle(stream) {
+            Ok(None) if turn.is_over() => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Ok(None) => self.poll_next(turn, cx),
+            Ok(Some(left)) => Poll::Ready(self.send_on(Unsent::Left(left))),
+            Err(_) => Poll::Ready(ControlFlow::Break(None)),
+        }
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, turn: &mut Turn, cx: &mut Context<'_>) -> Poll<ControlFlow<Left>> {
+        let lane = self.as_mut().project();
+        let Some(stream) = lane.stream else { return Poll::Ready(ControlFlow::Break(None)) };
+        let (config, drain) = (&lane.place.config, &lane.place.drain);
+        let (onward, is_late) = match ready!(lane.rest.poll_next(stream, turn, config, drain, cx)) {
+            Next::Request(plain) => return Poll::Ready(self.ask(*plain, turn)),
+            Next::Onward(onward) => (onward, false),
+            Next::Late(onward) => (onward, true),
+            Next::End => return Poll::Ready(ControlFlow::Break(None)),
+        };
         lane.rest.pause();
         let stream = lane.stream.take();
         let stream = if is_late { stream.and_then(socket::rearm) } else { stream };
         Poll::Ready(ControlFlow::Break(stream.map(|stream| (stream, onward))))
     }
 
-    fn poll_answer(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<ControlFlow<Left>> {
+    /// Hands a request to the service.
+    fn ask(self: Pin<&mut Self>, plain: Plain, turn: &mut Turn) -> ControlFlow<Left> {
+        let mut lane = self.project();
+        let Plain { asked, request, .. } = plain;
+        let answering = Checked::new(lane.place.service.clone(), *lane.peer).call(request);
+        turn.begin();
+        *lane.asked = asked;
+        lane.stage.set(Stage::Answering { answering });
+        ControlFlow::Continue(())
+    }
+
+    fn poll_answer(
+        mut self: Pin<&mut Self>,
+        turn: &mut Turn,
+        cx: &mut Context<'_>,
+    ) -> Poll<ControlFlow<Left>> {
         let mut lane = self.as_mut().project();
         let (StageProj::Answering { answering }, Some(stream)) =
             (lane.stage.as_mut().project(), &lane.stream)
         else {
             return Poll::Ready(ControlFlow::Continue(()));
         };
+        if let Some(left) = lane.behind
+            && ready!(write::poll_left(stream, left, cx)).is_err()
+        {
+            return Poll::Ready(ControlFlow::Break(None));
+        }
+        *lane.behind = None;
         let Poll::Ready(Ok(response)) = answering.poll(cx) else {
-            return socket::poll_gone(stream, lane.is_early, cx).map(|()| ControlFlow::Break(None));
+            return match turn.settle(stream) {
+                Ok(None) => socket::poll_gone(stream, lane.is_early, cx).map(|()| ControlFlow::Break(None)),
+                Ok(Some(left)) => {
+                    *lane.behind = Some(Box::new(left));
+                    Poll::Ready(ControlFlow::Continue(()))
+                }
+                Err(_) => Poll::Ready(ControlFlow::Break(None)),
+            };
         };
         lane.stage.set(Stage::Resting);
         let asked = lane.asked.closing_if(lane.place.drain.is_draining());
-        let Ok((unsent, closes)) = answer::send(stream, response, asked) else {
+        let Ok((unsent, closes)) = answer::send(stream, turn, response, asked) else {
             return Poll::Ready(ControlFlow::Break(None));
         };
         lane.asked.closes = closes;
-        match (unsent, lane.stream.take()) {
-            (Some(unsent), Some(stream)) => {
-                lane.rest.pause();
-                lane.stage.set(Stage::after(unsent, stream, *lane.is_early));
-                Poll::Ready(ControlFlow::Continue(()))
+        match unsent {
+            None => {
+                let stream = lane.stream.take();
+                Poll::Ready(self.go_on(stream))
             }
-            (_, stream) => Poll::Ready(self.go_on(stream)),
+            Some(_) if turn.consume(stream).is_err() => Poll::Ready(ControlFlow::Break(None)),
+            Some(unsent) => Poll::Ready(self.send_on(unsent)),
         }
+    }
+
+    /// Sends what is left of an answer, before which nothing more is taken.
+    fn send_on(self: Pin<&mut Self>, unsent: Unsent) -> ControlFlow<Left> {
+        let mut lane = self.project();
+        let Some(stream) = lane.stream.take() else { return ControlFlow::Break(None) };
+        lane.rest.pause();
+        lane.stage.set(Stage::after(unsent, stream, *lane.is_early));
+        ControlFlow::Continue(())
     }
 
     /// Begins to rest after an answer, or ends the connection.
@@ -208,11 +261,12 @@ where
     type Output = Left;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Left> {
+        let mut turn = Turn::default();
         loop {
             let lane = self.as_mut().project();
             let step = match lane.stage.project() {
-                StageProj::Resting => ready!(self.as_mut().poll_rest(cx)),
-                StageProj::Answering { .. } => ready!(self.as_mut().poll_answer(cx)),
+                StageProj::Resting => ready!(self.as_mut().poll_rest(&mut turn, cx)),
+                StageProj::Answering { .. } => ready!(self.as_mut().poll_answer(&mut turn, cx)),
                 StageProj::Streaming { live } => match ready!(live.poll(lane.is_early, cx)) {
                     None => ControlFlow::Break(None),
                     stream => self.as_mut().go_on(stream),

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
     header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING},
@@ -11,8 +12,11 @@ use http_body::Body as _;
 use hyper::ext::ReasonPhrase;
 use tokio::net::TcpStream;
 
-use super::{date, head::Asked, write};
+use super::{date, head::Asked, turn::Turn, write};
 use crate::Body;
+
+/// Bytes of the head of an answer that streams, mostly.
+const HEAD: usize = 256;
 
 /// How the head says where the body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,10 +35,11 @@ pub(super) enum Unsent {
     Stream(Vec<u8>, Body, Framing),
 }
 
-/// Sends as much of `response` as the socket takes at once. Gives back what is left, and whether the connection ends with
-/// it.
+/// Sends as much of `response` as the socket takes at once, or leaves it to `turn` to write with those behind it. Gives
+/// back what is left, and whether the connection ends with it.
 pub(super) fn send(
     socket: &TcpStream,
+    turn: &mut Turn,
     response: Response<Body>,
     asked: Asked,
 ) -> io::Result<(Option<Unsent>, bool)> {
@@ -45,14 +50,34 @@ pub(super) fn send(
     let body = if asked.is_head || !may_have_body(parts.status) { Body::empty() } else { body };
     let put = |out: &mut Vec<u8>| put_head(&parts, framing, asked, out);
     let unsent = match body.into_whole() {
-        Ok(bytes) => write::begin(socket, put, bytes, b"")?.map(Unsent::Left),
+        Ok(bytes) if !asked.closes && bytes.len() <= write::JOINED => match turn.gathering() {
+            Some(gathered) => {
+                put(gathered);
+                gathered.extend_from_slice(&bytes);
+                None
+            }
+            None => write_after(turn, socket, put, bytes)?,
+        },
+        Ok(bytes) => write_after(turn, socket, put, bytes)?,
         Err(body) => {
-            let mut head = Vec::with_capacity(256);
+            let mut head = turn.take_gathered();
+            head.reserve(HEAD);
             put(&mut head);
             Some(Unsent::Stream(head, body, framing))
         }
     };
     Ok((unsent, asked.closes))
+}
+
+fn write_after(
+    turn: &mut Turn,
+    socket: &TcpStream,
+    put: impl FnOnce(&mut Vec<u8>),
+    body: Bytes,
+) -> io::Result<Option<Unsent>> {
+    let gathered = turn.take_gathered();
+    let out = if gathered.is_empty() { write::room() } else { gathered };
+    Ok(write::begin_after(out, socket, put, body, b"")?.map(Unsent::Left))
 }
 
 /// Answers in place of a service that gives an interim status, which is no answer.

@@ -11,11 +11,14 @@ use super::{
     Onward,
     head::{Plain, Verdict},
     socket,
+    turn::Turn,
 };
 use crate::{Alarm, Drain, ListenerConfig};
 
-/// How long the lane waits for the rest of a body whose head has come. Then it is hyper's to wait.
-const BODY_PATIENCE: Duration = Duration::from_millis(500);
+/// How long the lane waits for the rest of a body whose head has come, or of a head behind other requests. Then it is
+/// hyper's to wait: what is left in a socket holds the whole segment that it came in, and the system may have no room for
+/// the rest.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What comes after a rest.
 pub(super) enum Next {
@@ -42,6 +45,8 @@ enum Stage {
     First,
     /// The head of a later one is waited for.
     Later,
+    /// The head of a later one has come in part.
+    Cut,
     /// A head has come, of which the body is waited for.
     Body,
 }
@@ -65,11 +70,12 @@ impl Rest {
     pub(super) fn poll_next(
         &mut self,
         stream: &TcpStream,
+        turn: &mut Turn,
         config: &ListenerConfig,
         drain: &Drain,
         cx: &mut Context<'_>,
     ) -> Poll<Next> {
-        while let Poll::Ready(looked) = socket::poll_look(stream, cx) {
+        while let Poll::Ready(looked) = socket::poll_look(stream, turn, cx) {
             let Ok(Some((verdict, seen))) = looked else { return Poll::Ready(Next::End) };
             match verdict {
                 Verdict::Plain(plain) => return Poll::Ready(Next::Request(plain)),
@@ -85,20 +91,25 @@ impl Rest {
         let is_due = self.alarm.poll_at(self.due, cx).is_ready();
         match self.stage {
             _ if !is_due && !drain.is_draining() => Poll::Pending,
+            Stage::Cut if !drain.is_draining() => Poll::Ready(Next::Late(Onward::Http1)),
             Stage::Body => Poll::Ready(Next::Late(Onward::Http1)),
             _ => Poll::Ready(Next::End),
         }
     }
 
     fn see_head(&mut self, config: &ListenerConfig) {
-        if self.stage == Stage::New {
-            (self.due, self.stage) = (Instant::now() + config.head, Stage::First);
+        match self.stage {
+            Stage::New => (self.due, self.stage) = (Instant::now() + config.head, Stage::First),
+            Stage::Later => {
+                (self.due, self.stage) = (self.due.min(Instant::now() + PATIENCE), Stage::Cut);
+            }
+            Stage::First | Stage::Cut | Stage::Body => {}
         }
     }
 
     fn see_body(&mut self) {
         if self.stage != Stage::Body {
-            (self.due, self.stage) = (Instant::now() + BODY_PATIENCE, Stage::Body);
+            (self.due, self.stage) = (Instant::now() + PATIENCE, Stage::Body);
         }
     }
 }

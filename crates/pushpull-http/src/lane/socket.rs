@@ -13,7 +13,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::head::{self, Verdict};
+use super::{
+    head::{self, Verdict},
+    turn::Turn,
+};
 
 /// Most bytes of a request, its head and its body, that the lane looks at.
 pub(super) const ROOM: usize = 8 * 1024;
@@ -25,9 +28,11 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; ROOM].into());
 }
 
-/// Looks at what has come, and takes the request if that is plain. `None`: the client has ended.
+/// Looks at what has come, and takes the request if that is plain: at once, or with those behind it once `turn` is
+/// settled. `None`: the client has ended.
 pub(super) fn poll_look(
     stream: &TcpStream,
+    turn: &mut Turn,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<Option<(Verdict, usize)>>> {
     loop {
@@ -35,7 +40,7 @@ pub(super) fn poll_look(
         let mut looked = Poll::Pending;
         // Readiness is cleared by what is given back, unless more came in the meantime.
         let _ = stream.try_io(Interest::READABLE, || {
-            looked = SCRATCH.with_borrow_mut(|scratch| look(stream, scratch, cx));
+            looked = SCRATCH.with_borrow_mut(|scratch| look(stream, turn, scratch, cx));
             match &looked {
                 Poll::Ready(Ok(Some((verdict, seen)))) if is_done(verdict, *seen) => {
                     Err(io::ErrorKind::WouldBlock.into())
@@ -51,6 +56,7 @@ pub(super) fn poll_look(
 
 fn look(
     stream: &TcpStream,
+    turn: &mut Turn,
     scratch: &mut [u8],
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<Option<(Verdict, usize)>>> {
@@ -63,12 +69,32 @@ fn look(
     if count == 0 {
         return Poll::Ready(Ok(None));
     }
-    if let Verdict::Plain(plain) = &verdict
-        && stream.try_read(&mut scratch[..plain.bytes])? != plain.bytes
-    {
-        return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+    match &verdict {
+        Verdict::Plain(plain) if plain.bytes < count => turn.begin_ahead(plain.bytes, count),
+        Verdict::Plain(plain) => read(stream, &mut scratch[..plain.bytes])?,
+        _ => {}
     }
     Poll::Ready(Ok(Some((verdict, count))))
+}
+
+fn read(stream: &TcpStream, taken: &mut [u8]) -> io::Result<()> {
+    match stream.try_read(taken)? == taken.len() {
+        true => Ok(()),
+        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// Takes `count` bytes that were looked at before.
+pub(super) fn take(stream: &TcpStream, count: usize) -> io::Result<()> {
+    match count {
+        0 => Ok(()),
+        _ => SCRATCH.with_borrow_mut(|scratch| read(stream, &mut scratch[..count])),
+    }
+}
+
+/// Judges what follows the first `taken` of `seen` bytes that were looked at in the same poll of the connection.
+pub(super) fn judge_again(taken: usize, seen: usize) -> Verdict {
+    SCRATCH.with_borrow(|scratch| head::judge(&scratch[taken..seen], ROOM))
 }
 
 /// Judges what has come, and says how many bytes that is.

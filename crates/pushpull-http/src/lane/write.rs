@@ -4,13 +4,14 @@ use std::{
     cell::Cell,
     future::poll_fn,
     io::{self, IoSlice, Write},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes, buf::Chain};
 use tokio::net::TcpStream;
 
 /// Most bytes that are copied behind others rather than written beside them.
-const JOINED: usize = 8 * 1024;
+pub(super) const JOINED: usize = 8 * 1024;
 /// Most room that the shared buffer keeps.
 const KEPT: usize = 32 * 1024;
 
@@ -47,11 +48,27 @@ pub(super) async fn chunk(socket: &TcpStream, head: &[u8], data: Bytes) -> io::R
 pub(super) fn begin(
     socket: &TcpStream,
     put: impl FnOnce(&mut Vec<u8>),
+    body: Bytes,
+    tail: &'static [u8],
+) -> io::Result<Option<Left>> {
+    begin_after(room(), socket, put, body, tail)
+}
+
+/// The buffer that all connections of a thread share, empty. [`begin_after`] gives it back.
+pub(super) fn room() -> Vec<u8> {
+    let mut out = SHARED.take();
+    out.clear();
+    out
+}
+
+/// As [`begin`], after what `out` has.
+pub(super) fn begin_after(
+    mut out: Vec<u8>,
+    socket: &TcpStream,
+    put: impl FnOnce(&mut Vec<u8>),
     mut body: Bytes,
     tail: &'static [u8],
 ) -> io::Result<Option<Left>> {
-    let mut out = SHARED.take();
-    out.clear();
     put(&mut out);
     let mut parts = match body.len() {
         ..=JOINED => {
@@ -76,12 +93,17 @@ pub(super) fn begin(
 
 /// Writes what is left, as the socket takes it.
 pub(super) async fn rest(socket: &TcpStream, mut left: Left) -> io::Result<()> {
+    poll_fn(|cx| poll_left(socket, &mut left, cx)).await
+}
+
+/// The same, for those who wait by themselves.
+pub(super) fn poll_left(socket: &TcpStream, left: &mut Left, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
     while left.has_remaining() {
-        poll_fn(|cx| socket.poll_write_ready(cx)).await?;
-        let written = write(socket, &left)?;
+        ready!(socket.poll_write_ready(cx))?;
+        let written = write(socket, &*left)?;
         left.advance(written);
     }
-    Ok(())
+    Poll::Ready(Ok(()))
 }
 
 /// How many bytes the socket took: none if it takes none now.
