@@ -311,6 +311,7 @@ fn methods(endpoint: Endpoint) -> &'static str {
 fn takes(endpoint: Endpoint, method: &Method) -> bool {
     match *method {
         Method::GET | Method::OPTIONS => true,
+        Method::POST => matches!(endpoint, Endpoint::Publish | Endpoint::Latest | Endpoint::Webhooks),
         _ => methods(endpoint).split(", ").any(|known| known == method.as_str()),
     }
 }

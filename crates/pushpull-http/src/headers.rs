@@ -111,11 +111,36 @@ fn opaque_tag(tag: &str) -> Option<&str> {
 
 /// Every answer bears a cursor: it is written with one allocation.
 fn insert_cursor_text(headers: &mut HeaderMap, name: HeaderName, text: fmt::Arguments<'_>) {
-    let mut room = String::with_capacity(CURSOR_ROOM);
-    // Writing into a string cannot fail.
-    let _ = room.write_fmt(text);
-    if let Ok(value) = HeaderValue::try_from(room) {
+    let mut room = Short::<CURSOR_ROOM>::new();
+    if room.write_fmt(text).is_ok()
+        && let Ok(value) = HeaderValue::from_bytes(room.as_bytes())
+    {
         headers.insert(name, value);
+    }
+}
+
+/// Text of at most `N` bytes, written without an allocation. Writing more is an error.
+pub(crate) struct Short<const N: usize> {
+    bytes: [u8; N],
+    length: usize,
+}
+
+impl<const N: usize> Short<N> {
+    pub(crate) fn new() -> Self {
+        Self { bytes: [0; N], length: 0 }
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+impl<const N: usize> Write for Short<N> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.length + text.len();
+        self.bytes.get_mut(self.length..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.length = end;
+        Ok(())
     }
 }
 
@@ -140,6 +165,21 @@ mod tests {
 
     fn cursor(text: &str) -> Cursor {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_longest_cursor_has_room() {
+        let longest = "3w5e11264sgsf-18446744073709551615";
+        let mut headers = HeaderMap::new();
+        insert_etag(&mut headers, cursor(longest));
+        insert_cursor(&mut headers, cursor(longest));
+        assert_eq!(headers[ETAG], format!("\"{longest}\""));
+        assert_eq!(headers[PUSHPULL_CURSOR], longest);
+        let mut short = Short::<3>::new();
+        assert!(
+            short.write_str("ab").is_ok() && short.write_str("cd").is_err() && short.write_str("c").is_ok()
+        );
+        assert_eq!(short.as_bytes(), b"abc");
     }
 
     #[test]

@@ -67,20 +67,6 @@ impl TopicService {
 }
 
 impl Shared {
-    async fn answer<B>(&self, request: Request<B>) -> Response<Body>
-    where
-        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
-    {
-        let (parts, body) = request.into_parts();
-        let mut body = pin!(body);
-        let response = self.respond(&parts, body.as_mut()).await;
-        // Who expects to be asked for the body has not sent it.
-        if !response.status().is_success() && !parts.headers.contains_key(EXPECT) {
-            read::discard_body(body).await;
-        }
-        response
-    }
-
     async fn respond<B>(&self, parts: &Parts, body: Pin<&mut B>) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send,
@@ -142,7 +128,17 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let shared = self.0.clone();
-        Box::pin(async move { Ok(shared.answer(request).await) })
+        // Taken apart before: a future would else have room for each part twice.
+        let (parts, body) = request.into_parts();
+        Box::pin(async move {
+            let mut body = pin!(body);
+            let response = shared.respond(&parts, body.as_mut()).await;
+            // Who expects to be asked for the body has not sent it.
+            if !response.status().is_success() && !parts.headers.contains_key(EXPECT) {
+                read::discard_body(body).await;
+            }
+            Ok(response)
+        })
     }
 }
 

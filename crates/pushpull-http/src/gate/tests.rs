@@ -384,3 +384,23 @@ fn a_gate_that_cannot_be_is_not_built() {
     assert_eq!((gate.limits().payload, gate.limits().batch(), gate.limits().connections), (10, 160, 10_000));
     assert_eq!((gate.keep_alive(), gate.ping()), (Duration::from_secs(15), Duration::from_secs(25)));
 }
+
+#[test]
+fn a_path_takes_the_methods_that_it_lists() {
+    for endpoint in [
+        Endpoint::WsRaw,
+        Endpoint::WsSubprotocol,
+        Endpoint::Sse,
+        Endpoint::Longpoll,
+        Endpoint::Poll,
+        Endpoint::Publish,
+        Endpoint::Latest,
+        Endpoint::Webhooks,
+    ] {
+        let listed = |method: &Method| methods(endpoint).split(", ").any(|known| known == method.as_str());
+        for method in [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS]
+        {
+            assert_eq!(takes(endpoint, &method), listed(&method), "{method} {endpoint:?}");
+        }
+    }
+}

@@ -150,6 +150,7 @@ fn put_status(parts: &Parts, out: &mut Vec<u8>) {
 }
 
 fn put_header(name: &HeaderName, value: &[u8], out: &mut Vec<u8>) {
+    out.reserve(name.as_str().len() + value.len() + 4);
     out.extend_from_slice(name.as_str().as_bytes());
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

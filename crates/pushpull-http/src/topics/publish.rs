@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::{Shared, read::read_body, unsupported};
 use crate::{
     Action, BatchFormat, Body, BoxError, Entry, Rejection,
-    headers::{IDEMPOTENCY_KEY, PUSHPULL_EVENT, PUSHPULL_KEY, decoded},
+    headers::{IDEMPOTENCY_KEY, PUSHPULL_EVENT, PUSHPULL_KEY, Short, decoded},
     problem::{problem_response, problem_response_as},
 };
 
@@ -26,7 +26,7 @@ const NDJSON: &str = "application/x-ndjson";
 const MAX_LINES: usize = 100_000;
 
 /// Bytes of an acknowledgement of one message, at most.
-const ACKNOWLEDGEMENT: usize = 48;
+const ACKNOWLEDGEMENT: usize = 64;
 
 /// Lines that are read before others have their turn.
 const LINES_A_TURN: usize = 1000;
@@ -176,11 +176,14 @@ fn not_ndjson() -> Problem {
 
 fn created(published: &Published, batch: Option<BatchFormat>) -> Response<Body> {
     let Published { first, last, count, .. } = published;
-    let mut body = String::with_capacity(ACKNOWLEDGEMENT);
-    // Writing into a string cannot fail.
-    let _ = match batch {
-        Some(_) => write!(body, r#"{{"first":"{first}","last":"{last}","count":{count}}}"#),
-        None => write!(body, r#"{{"cursor":"{last}"}}"#),
+    let body = match batch {
+        Some(_) => format!(r#"{{"first":"{first}","last":"{last}","count":{count}}}"#).into(),
+        None => {
+            let mut body = Short::<ACKNOWLEDGEMENT>::new();
+            // There is room for the longest cursor.
+            let _ = write!(body, r#"{{"cursor":"{last}"}}"#);
+            Bytes::copy_from_slice(body.as_bytes())
+        }
     };
     let mut response = Response::new(Body::full(body));
     *response.status_mut() = StatusCode::CREATED;
