@@ -46,7 +46,7 @@ pub(crate) fn run(purpose: Purpose) -> Result<(), Failure> {
     let mut rows = table::parse(&text)?;
     let program = build()?;
     fs::create_dir_all(PROFILES).map_err(|error| format!("{PROFILES}: {error}"))?;
-    let mut faults = Vec::new();
+    let mut verdicts = Vec::new();
     eprintln!("{:<20} {:>12} {:>12} {:>8}", "function", "instructions", "table", "change");
     for row in &mut rows {
         let counted = per_operation(&program, row)?;
@@ -58,21 +58,36 @@ pub(crate) fn run(purpose: Purpose) -> Result<(), Failure> {
         eprintln!("{:<20} {counted:>12} {:>12} {change:>7.1}%  {verdict}", row.name, row.count);
         match purpose {
             Purpose::Bless => row.count = counted,
-            Purpose::Compare if verdict == Verdict::Above => faults.push(row.name.clone()),
-            Purpose::Compare => {}
+            Purpose::Compare => verdicts.push((row.name.clone(), verdict)),
         }
     }
     if purpose == Purpose::Bless {
         return fs::write(TABLE, table::write(&text, &rows)).map_err(|error| format!("{TABLE}: {error}"));
     }
-    match faults.is_empty() {
-        true => Ok(()),
-        false => Err(format!(
-            "more instructions than {TABLE} allows: {}; `callgrind_annotate {PROFILES}/NAME.out` says where; \
-             what is meant to cost more is put there by `cargo xtask instructions --bless`",
-            faults.join(", ")
-        )),
+    held(&verdicts)
+}
+
+/// Fails on what lies outside the table on either side: a table that is too high would let the same be lost again
+/// unseen.
+fn held(verdicts: &[(String, Verdict)]) -> Result<(), Failure> {
+    let names = |wanted| {
+        let those = verdicts.iter().filter(|(_, verdict)| *verdict == wanted);
+        those.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let (above, below) = (names(Verdict::Above), names(Verdict::Below));
+    let mut faults = Vec::new();
+    if !above.is_empty() {
+        faults.push(format!(
+            "more instructions than {TABLE} allows: {above}; `callgrind_annotate {PROFILES}/NAME.out` says where; \
+             what is meant to cost more is put there by `cargo xtask instructions --bless`"
+        ));
     }
+    if !below.is_empty() {
+        faults.push(format!(
+            "fewer instructions than {TABLE} says: {below}; keep the gain: run `cargo xtask instructions --bless`"
+        ));
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
 }
 
 /// Builds the program as it is benchmarked, and returns its path.
@@ -128,6 +143,21 @@ mod tests {
         let said = "==7== Events    : Ir\n==7== Collected : 123456\n==7== \n==7== I   refs:      123,456\n";
         assert_eq!(collected(said), Some(123_456));
         assert_eq!(collected("==7== Collected : \n"), None);
+    }
+
+    #[test]
+    fn what_is_outside_the_table_on_either_side_fails() {
+        let judged = |verdicts: &[(&str, Verdict)]| {
+            held(&verdicts.iter().map(|(name, verdict)| ((*name).to_owned(), *verdict)).collect::<Vec<_>>())
+        };
+        assert_eq!(judged(&[("append", Verdict::Within)]), Ok(()));
+        let above = judged(&[("append", Verdict::Within), ("push", Verdict::Above)]).unwrap_err();
+        assert!(above.contains("allows: push;") && !above.contains("fewer"), "{above}");
+        let below = judged(&[("append", Verdict::Below), ("push", Verdict::Below)]).unwrap_err();
+        assert!(below.contains("says: append, push; ") && !below.contains("more"), "{below}");
+        assert!(below.contains("run `cargo xtask instructions --bless`"), "{below}");
+        let both = judged(&[("append", Verdict::Below), ("push", Verdict::Above)]).unwrap_err();
+        assert!(both.contains("allows: push;") && both.contains("says: append;"), "{both}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The committed table: a name, operations, a count an operation, and how far it may be exceeded.
+//! The committed table: a name, operations, a count an operation, and how far from it is allowed.
 
 use std::fmt;
 
@@ -44,7 +44,7 @@ impl fmt::Display for Verdict {
         f.write_str(match self {
             Self::Within => "",
             Self::Above => "MORE than the table allows",
-            Self::Below => "less: lower the table by `cargo xtask instructions --bless`",
+            Self::Below => "LESS than the table says",
         })
     }
 }
