@@ -308,3 +308,13 @@ impl fmt::Debug for SseBody {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_stream_is_small() {
+        assert!(size_of::<SseBody>() <= 224, "{} bytes", size_of::<SseBody>());
+    }
+}

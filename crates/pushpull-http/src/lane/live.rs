@@ -170,3 +170,13 @@ impl Writing {
         self.waker = Some(waker);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_small() {
+        assert!(size_of::<Stream>() <= 144, "{} bytes", size_of::<Stream>());
+    }
+}
