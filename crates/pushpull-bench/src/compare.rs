@@ -16,7 +16,7 @@ const HUB: &str = "pushpull";
 
 /// How hub and peers run.
 pub(crate) struct Contest<'a> {
-    /// As they were asked for, `all` for each that can.
+    /// As they were asked for, `all` for each rival that can.
     pub(crate) peers: &'a [String],
     /// How many rounds count.
     pub(crate) rounds: usize,
@@ -96,22 +96,33 @@ fn faultless(run: Run) -> io::Result<Run> {
     if run.faults.is_none() { Ok(run) } else { Err(told()) }
 }
 
-/// The peers by their names. Those that cannot do what is asked are named and left out.
+/// The peers by their names, each once. Those that cannot do what is asked are named and left out. `all` are the
+/// rivals that can: neither we ourselves nor no server.
 fn chosen(names: &[String], asks: Option<Asks>) -> io::Result<Vec<Peer>> {
     let asks = asks.ok_or_else(|| io::Error::other("this figure asks for what no peer has"))?;
-    if names.iter().any(|name| name == "all") {
-        return Ok(Peer::ALL.iter().copied().filter(|peer| peer.can(asks)).collect());
+    let mut peers = Vec::new();
+    for name in names {
+        let named = match name.as_str() {
+            "all" => Peer::ALL.iter().copied().filter(|peer| peer.is_rival() && peer.can(asks)).collect(),
+            name => vec![Peer::named(name).ok_or_else(|| unknown(name))?],
+        };
+        for peer in named {
+            if !peer.can(asks) {
+                eprintln!(
+                    "pushpull-bench: {} is left out: it has not what this figure asks for",
+                    peer.name()
+                );
+            } else if !peers.contains(&peer) {
+                peers.push(peer);
+            }
+        }
     }
-    let named = |name: &String| {
-        let known = Peer::ALL.map(Peer::name).join(", ");
-        Peer::named(name).ok_or_else(|| io::Error::other(format!("{name} is none of {known}, all")))
-    };
-    let named: Vec<Peer> = names.iter().map(named).collect::<io::Result<_>>()?;
-    let (able, unable): (Vec<Peer>, Vec<Peer>) = named.into_iter().partition(|peer| peer.can(asks));
-    for peer in unable {
-        eprintln!("pushpull-bench: {} is left out: it has not what this figure asks for", peer.name());
-    }
-    Ok(able)
+    Ok(peers)
+}
+
+fn unknown(name: &str) -> io::Error {
+    let known = Peer::ALL.map(Peer::name).join(", ");
+    io::Error::other(format!("{name} is none of {known}, all"))
 }
 
 /// The `most` rounds whose busiest run had the least foreign load, in the order in which they were made.

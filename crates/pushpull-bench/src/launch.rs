@@ -40,17 +40,18 @@ impl Launch {
         let own = ["-c", &format!("0-{last}"), &self.program, "--listen", "127.0.0.1:0", "--workers"];
         let mut arguments = own.map(str::to_owned).to_vec();
         arguments.push(self.workers.to_string());
-        let has = |name: &str| {
-            let is_it = |flag: &String| flag.split('=').next() == Some(name);
-            self.flags.iter().any(is_it)
-        };
-        let always = Some(ALWAYS).filter(|(name, _)| !needs.iter().any(|(needed, _)| needed == name));
-        for (name, value) in needs.iter().copied().chain(always).filter(|(name, _)| !has(name)) {
-            arguments.extend([name.to_owned(), value.to_string()]);
-        }
-        arguments.extend_from_slice(&self.flags);
+        arguments.extend(self::arguments(needs, &self.flags));
         arguments
     }
+}
+
+/// What is needed, by a figure and by all, but for what is said by `flags`, and then those.
+pub(crate) fn arguments(needs: &Needs, flags: &[String]) -> Vec<String> {
+    let has = |name: &str| flags.iter().any(|flag| flag.split('=').next() == Some(name));
+    let always = Some(ALWAYS).filter(|(name, _)| !needs.iter().any(|(needed, _)| needed == name));
+    let needed = needs.iter().copied().chain(always).filter(|(name, _)| !has(name));
+    let needed = needed.flat_map(|(name, value)| [name.to_owned(), value.to_string()]);
+    needed.chain(flags.iter().cloned()).collect()
 }
 
 #[cfg(test)]

@@ -98,7 +98,8 @@ struct Cli {
     #[arg(long, global = true, default_value = "", hide_default_value = true, allow_hyphen_values = true)]
     server_flags: String,
     /// Peers that run in turns with the server, in a comma-separated list: axum-ws, fastwebsockets, axum-sse, tonic,
-    /// nchan, mounted, raw-writes; or all that can. The ratios of medians are told.
+    /// nchan, mounted (pushpull itself, in axum), raw-writes (no server: the machine's own limit); or all, which are
+    /// those that can but for the last two. The ratios of medians are told.
     #[arg(long, global = true, value_delimiter = ',')]
     compare: Vec<String>,
     /// Prints JSON: medians and every run.

@@ -41,7 +41,7 @@ impl Server {
             return Ok(Self::at(address.into()));
         }
         match Peer::named(&launch.program) {
-            Some(peer) => peer.start(launch.workers),
+            Some(peer) => peer.start(launch.workers, needs),
             None => Self::launch(&mut launch.command(needs)?, Dialect::Pushpull),
         }
     }

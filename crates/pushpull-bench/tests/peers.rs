@@ -51,10 +51,18 @@ fn baselines_tell_all_in_order() {
         ("fastwebsockets", "ws"),
         ("axum-sse", "sse"),
         ("tonic", "grpc"),
+        ("mounted", "ws"),
         ("raw-writes", "ws"),
     ] {
         tells(peer, transport);
     }
+}
+
+#[test]
+fn a_figure_has_what_it_needs_of_the_mounted_service() {
+    // More than the 10,000 that it keeps by itself.
+    let told = figures("mounted", "catchup --transport ws --messages 10500 --history 10500");
+    assert!(told["messages/s"].as_f64().unwrap() > 0.0, "{told}");
 }
 
 #[test]

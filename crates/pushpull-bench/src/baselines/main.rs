@@ -4,10 +4,12 @@
 //! pushpull-baseline axum-ws --listen 127.0.0.1:0
 //! ```
 //!
-//! Each but the last is a task a connection over a `tokio::sync::broadcast` of 1,024 messages a topic, on `#[tokio::main]`, with the
-//! defaults of its libraries but for `TCP_NODELAY`. `POST /topics/{topic}` publishes and is answered with 201 at once.
-//! None has a history, cursors, resume, heartbeats, limits, authorization or checks of what is asked; who falls more
-//! than 1,024 messages behind loses them in silence. `raw-writes` is no server, but the machine's own limit.
+//! All share the `hub` example's allocator, mimalloc, so that no ratio is an allocator's. Each but `mounted` and
+//! `raw-writes` is a task a connection over a `tokio::sync::broadcast` of 1,024 messages a topic, on `#[tokio::main]`,
+//! with the defaults of its libraries but for `TCP_NODELAY`. `POST /topics/{topic}` publishes and is answered with 201
+//! at once. These have no history, cursors, resume, heartbeats, limits, authorization or checks of what is asked; who
+//! falls more than 1,024 messages behind loses them in silence. `mounted` is pushpull's own service in axum, with the
+//! hub's flags for what a figure needs; `raw-writes` is no server, but the machine's own limit.
 
 mod axum_sse;
 mod axum_ws;
@@ -20,20 +22,24 @@ mod topics;
 use std::{io, net::SocketAddr};
 
 use axum::{Router, serve::ListenerExt as _};
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Parser)]
 #[command(about = "A live server written by hand.")]
 struct Cli {
     /// How events are told.
+    #[command(subcommand)]
     kind: Kind,
     /// Where to listen; port 0 takes a free one, which is then told.
-    #[arg(long, default_value = "127.0.0.1:0")]
+    #[arg(long, global = true, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Subcommand)]
 enum Kind {
     /// axum's WebSocket: tokio-tungstenite.
     AxumWs,
@@ -44,7 +50,7 @@ enum Kind {
     /// tonic's server streaming.
     Tonic,
     /// pushpull, mounted into axum.
-    Mounted,
+    Mounted(mounted::Limits),
     /// No server at all: frames written by one thread, the machine's own limit.
     RawWrites,
 }
@@ -57,7 +63,7 @@ fn main() -> io::Result<()> {
         Kind::Fastwebsockets => run(fast_ws::app(), listen),
         Kind::AxumSse => run(axum_sse::app(), listen),
         Kind::Tonic => run(tonic_stream::app(), listen),
-        Kind::Mounted => run(mounted::app(), listen),
+        Kind::Mounted(limits) => run(mounted::app(&limits)?, listen),
         Kind::RawWrites => raw_writes::serve(listen),
     }
 }

@@ -5,7 +5,12 @@ use std::{env, ffi::OsStr, io, process::Command};
 use clap::ValueEnum;
 
 use super::nginx;
-use crate::{dialect::Dialect, process::Server, wire::Transport};
+use crate::{
+    dialect::Dialect,
+    launch::{Needs, arguments},
+    process::Server,
+    wire::Transport,
+};
 
 /// A server that is not ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -69,6 +74,11 @@ impl Peer {
         Self::ALL.iter().copied().find(|peer| peer.name() == name)
     }
 
+    /// Whether it is somebody else's server, as those are that `all` stands for.
+    pub(super) fn is_rival(self) -> bool {
+        !matches!(self, Self::Mounted | Self::RawWrites)
+    }
+
     /// Whether it has what a figure asks for.
     pub(crate) fn can(self, asks: Asks) -> bool {
         use Transport::{Grpc, HttpPoll, Longpoll, Sse, Ws};
@@ -88,8 +98,9 @@ impl Peer {
         }
     }
 
-    /// Starts it with so many workers, on as many of the first cores.
-    pub(crate) fn start(self, workers: usize) -> io::Result<Server> {
+    /// Starts it with so many workers, on as many of the first cores. What a figure needs is told to who has limits
+    /// as the hub has them.
+    pub(crate) fn start(self, workers: usize, needs: &Needs) -> io::Result<Server> {
         if self == Self::Nchan {
             return nginx::start(workers);
         }
@@ -101,8 +112,11 @@ impl Peer {
             )));
         }
         let mut command = pinned(&program, workers);
-        let dialect = if self == Self::Mounted { Dialect::Pushpull } else { Dialect::Plain };
-        Server::launch(command.args([self.name(), "--listen", "127.0.0.1:0"]), dialect)
+        command.args([self.name(), "--listen", "127.0.0.1:0"]);
+        if self != Self::Mounted {
+            return Server::launch(&mut command, Dialect::Plain);
+        }
+        Server::launch(command.args(arguments(needs, &[])), Dialect::Pushpull)
     }
 }
 
@@ -124,6 +138,12 @@ mod tests {
             assert_eq!((told.get_name(), Peer::named(peer.name())), (peer.name(), Some(peer)));
         }
         assert_eq!(Peer::ALL.len(), Peer::value_variants().len());
+    }
+
+    #[test]
+    fn neither_ours_nor_no_server_is_a_rival() {
+        let others = Peer::ALL.iter().filter(|peer| !peer.is_rival()).map(|peer| peer.name());
+        assert_eq!(others.collect::<Vec<_>>(), ["mounted", "raw-writes"]);
     }
 
     #[test]

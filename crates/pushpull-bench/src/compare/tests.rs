@@ -84,6 +84,16 @@ fn without_hub_or_peers_there_is_no_comparison() {
 }
 
 #[test]
+fn all_are_rivals_and_the_rest_is_chosen_by_name() {
+    let chosen = |peers: &[&str]| chosen(&names(peers), LIVE).unwrap().into_iter().map(Peer::name);
+    let chosen = |peers: &[&str]| chosen(peers).collect::<Vec<_>>();
+    assert_eq!(chosen(&["all"]), ["axum-ws", "fastwebsockets", "nchan"]);
+    assert_eq!(chosen(&["mounted", "raw-writes"]), ["mounted", "raw-writes"]);
+    assert_eq!(chosen(&["all", "mounted", "nchan"]), ["axum-ws", "fastwebsockets", "nchan", "mounted"]);
+    assert_eq!(chosen(&["tonic"]), [""; 0]);
+}
+
+#[test]
 fn a_fault_of_the_hub_is_an_error_and_one_of_a_peer_is_not() {
     let lost = Faults::of(&Received::default(), 1);
     let held = |faulty: Option<Peer>| {
