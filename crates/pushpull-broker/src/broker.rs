@@ -80,6 +80,9 @@ impl Broker {
 
     /// What it holds now.
     pub fn stats(&self) -> Stats {
+        if let Some(engine) = self.memory_engine() {
+            engine.forget_old_ids();
+        }
         self.hub.stats()
     }
 
@@ -99,6 +102,13 @@ impl Broker {
     /// Ends every subscription with [`Link::Ended`](pushpull_core::Link::Ended) and refuses what comes from now on.
     pub fn close(&self) {
         self.hub.close();
+    }
+
+    pub(crate) fn memory_engine(&self) -> Option<&MemoryEngine> {
+        match &self.store {
+            Store::Memory(engine) => Some(engine),
+            Store::Engine(_) => None,
+        }
     }
 
     fn engine(&self) -> &dyn Engine {

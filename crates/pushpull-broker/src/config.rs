@@ -12,7 +12,8 @@ pub struct Retention {
     pub bytes: u64,
     /// Most bytes of one topic's events, so that none can evict all the others' history. Default: 64 MiB.
     pub topic_bytes: u64,
-    /// Oldest event, by monotonic time. Default: no limit.
+    /// How long an event is kept, by monotonic time: never shorter for its age, and longer by at most a 256th of it, so
+    /// that what comes close together goes together. Default: no limit.
     pub age: Option<Duration>,
     /// Most keys of a topic whose newest events are kept apart for snapshots. Default: 10,000.
     pub keys: usize,

@@ -219,9 +219,9 @@ impl Tail {
         &self,
         topic: &Topic,
         messages: impl IntoIterator<Item = Message>,
-        time_ms: u64,
+        clock_ms: impl FnOnce() -> u64,
     ) -> (Appended, Ingested) {
-        self.0.append(topic, messages, time_ms)
+        self.0.append(topic, messages, clock_ms)
     }
 
     pub(crate) fn announce(&self, ingested: &Ingested) {

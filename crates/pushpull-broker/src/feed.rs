@@ -92,6 +92,7 @@ impl BrokerFeed {
             && self.conflate == Conflate::Off
             && self.thin_after.is_none()
             && self.told_to <= self.place
+            && self.since.is_none()
     }
 
     /// Whether `event`, which somebody else took, is the first that it lacks of its one topic, by the chain of `prev`.
@@ -151,6 +152,9 @@ impl BrokerFeed {
         }
         if matches!(self.stage, Stage::Running) {
             self.take_news(bounds, out);
+            if let Some(since) = self.since.take_if(|since| since.is_past(self.place)) {
+                self.looked_to = self.looked_to.max(since.losses_noted);
+            }
         }
         Some(())
     }
@@ -326,14 +330,15 @@ impl Feed for BrokerFeed {
     /// subscriptions differ by when each was last asked.
     fn follow(&mut self, stride: &Stride) -> bool {
         let (from, Some(first)) = (stride.from(), stride.events().first()) else { return false };
-        let is_between = match self.place >= from.place.seq() {
-            true => self.place < first.cursor().seq(),
-            false => self.has_none_until(first),
-        };
-        let is_same = is_between
-            && self.is_plain()
+        let is_alike = self.is_plain()
             && from.history == self.generation
             && self.interest.single_signal().is_some_and(|signal| Arc::ptr_eq(signal, &from.signal));
+        let is_same = is_alike
+            && match self.place >= from.place.seq() {
+                // What was lost behind `from`, who stood there would have been told.
+                true => self.place < first.cursor().seq(),
+                false => self.has_none_until(first),
+            };
         if is_same {
             (self.place, self.is_fresh) = (stride.to().seq(), false);
         }

@@ -22,6 +22,12 @@ use crate::{
     topics::{TopicSlot, TopicState, Topics},
 };
 
+#[cfg(test)]
+mod tests;
+
+/// Most entries appended to a topic before its lock is let go.
+const RUN: usize = 256;
+
 /// What a broker's subscriptions read.
 ///
 /// Locks are taken in this order: the ring, the map of topics, a topic. A reader loads the head first, then
@@ -137,16 +143,17 @@ impl Hub {
         self.ingest_to(&mut self.ring(), entries)
     }
 
-    /// Takes `messages` as the next entries, and tells the cursors of the first and the last.
+    /// Takes `messages` as the next entries, of now by `clock_ms`, and tells the cursors of the first and the last.
     #[must_use]
     pub(crate) fn append(
         &self,
         topic: &Topic,
         messages: impl IntoIterator<Item = Message>,
-        time_ms: u64,
+        clock_ms: impl FnOnce() -> u64,
     ) -> (Appended, Ingested) {
         let mut ring = self.ring();
-        let first = self.head() + 1;
+        // Asked here, so that time rises with seq, whoever appends at once.
+        let (first, time_ms) = (self.head() + 1, clock_ms());
         let entry = |(seq, message)| Entry::new(seq, time_ms, topic.clone(), message);
         let ingested = self.ingest_to(&mut ring, (first..).zip(messages).map(entry));
         let appended = Appended::at(self.next_cursor(&ring, first), self.next_cursor(&ring, self.head()));
@@ -164,8 +171,8 @@ impl Hub {
             }
         }
         if let Some(last) = ring.fresh.back().copied().filter(|_| ingested.first.is_some()) {
-            if self.retention.age.is_some() {
-                ring.log.date(last, Instant::now());
+            if let Some(age) = self.retention.age {
+                ring.log.date(last, Instant::now(), age);
             }
             self.head.store(last, Ordering::Release);
             ingested.forgotten = self.retain(ring);
@@ -182,11 +189,12 @@ impl Hub {
         ingested.forgotten.iter().for_each(|slot| self.topics.remove_idle(slot));
     }
 
-    /// Takes `first`, and those of `more` that follow it on the same topic.
+    /// Takes `first`, and those of `more` that follow it on the same topic, which is let go now and then: its readers
+    /// must not wait for a large batch.
     fn ingest_run(
         &self,
         ring: &mut Ring,
-        first: Entry,
+        mut first: Entry,
         more: &mut Peekable<impl Iterator<Item = Entry>>,
     ) -> Arc<TopicSlot> {
         let mut slot = match ring.log.newest_topic() {
@@ -195,19 +203,27 @@ impl Hub {
         };
         loop {
             let mut state = slot.lock();
-            if !state.removed {
-                let mut lost_to = self.append_to(ring, &slot, &mut state, first);
-                while let Some(entry) = more.next_if(|entry| entry.topic == slot.topic) {
-                    lost_to = self.append_to(ring, &slot, &mut state, entry).or(lost_to);
-                }
-                if let Some(lost_to) = lost_to {
-                    ring.note_loss(&slot, &mut state, lost_to);
-                }
+            if state.removed {
                 drop(state);
-                return slot;
+                slot = self.topics.slot(&first.topic);
+                continue;
+            }
+            let mut lost_to = self.append_to(ring, &slot, &mut state, first);
+            let mut left = RUN - 1;
+            while left > 0
+                && let Some(entry) = more.next_if(|entry| entry.topic == slot.topic)
+            {
+                lost_to = self.append_to(ring, &slot, &mut state, entry).or(lost_to);
+                left -= 1;
+            }
+            if let Some(lost_to) = lost_to {
+                ring.note_loss(&slot, &mut state, lost_to);
             }
             drop(state);
-            slot = self.topics.slot(&first.topic);
+            match more.next_if(|entry| entry.topic == slot.topic) {
+                Some(next) => first = next,
+                None => return slot,
+            }
         }
     }
 
@@ -226,7 +242,8 @@ impl Hub {
         ring.append(slot, state, event, self.retention.keys);
         let mut lost_to = None;
         while state.list.len() > self.retention.messages || state.bytes > self.retention.topic_bytes {
-            lost_to = Some(ring.take_oldest(state)?);
+            let Some(seq) = ring.take_oldest(state) else { break };
+            lost_to = Some(seq);
         }
         lost_to
     }
@@ -275,7 +292,7 @@ impl Hub {
 
     fn expire(&self, ring: &mut Ring, age: Duration) {
         let now = Instant::now();
-        let Some(old) = ring.log.take_old(|at| now.duration_since(at) >= age) else { return };
+        let Some(old) = ring.log.take_old(now, age) else { return };
         while ring.log.oldest().is_some_and(|(seq, _)| seq <= old) {
             ring.evict_oldest();
         }

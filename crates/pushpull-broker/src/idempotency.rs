@@ -27,8 +27,8 @@ pub(crate) struct Window {
 /// What the window says of an append.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// It has no id, or is not known yet: [`Window::remember`] it under the given key and fingerprint.
-    New(Option<(Key, u64)>),
+    /// It is not known yet: [`Window::remember`] it under the given key and fingerprint.
+    New(Key, u64),
     /// It is a repeat.
     Repeat(Appended),
 }
@@ -38,15 +38,16 @@ impl Window {
         Self { span, capacity, hasher: RandomState::new(), answers: HashMap::new(), order: VecDeque::new() }
     }
 
-    /// Judges an append of `messages`. The id of the first stands for all.
+    /// Judges an append of `messages` by the `id` of the first, which stands for all.
     pub(crate) fn judge(
         &mut self,
         topic: &Topic,
+        id: Arc<str>,
         messages: &[Message],
         now: Instant,
     ) -> Result<Verdict, Problem> {
         self.expire(now);
-        let Some(key) = key_of(topic, messages) else { return Ok(Verdict::New(None)) };
+        let key = (topic.clone(), id);
         let fingerprint = self.fingerprint(messages);
         match self.answers.get(&key) {
             Some((known, appended)) if *known == fingerprint => Ok(Verdict::Repeat(*appended)),
@@ -56,7 +57,7 @@ impl Window {
             )
             .with_parameter("idempotency")),
             None if self.answers.len() >= self.capacity => Err(self.full(now)),
-            None => Ok(Verdict::New(Some((key, fingerprint)))),
+            None => Ok(Verdict::New(key, fingerprint)),
         }
     }
 
@@ -71,12 +72,19 @@ impl Window {
         Problem::new(ErrorKind::Busy, "the idempotency window is full").with_retry(room)
     }
 
-    fn expire(&mut self, now: Instant) {
+    /// Forgets what was remembered for long enough.
+    pub(crate) fn expire(&mut self, now: Instant) {
         while self.order.front().is_some_and(|(at, _)| now.duration_since(*at) >= self.span) {
             if let Some((_, key)) = self.order.pop_front() {
                 self.answers.remove(&key);
             }
         }
+    }
+
+    /// How many ids are remembered.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.answers.len()
     }
 
     fn fingerprint(&self, messages: &[Message]) -> u64 {
@@ -92,11 +100,6 @@ impl Window {
     }
 }
 
-fn key_of(topic: &Topic, messages: &[Message]) -> Option<Key> {
-    let id = messages.first()?.idempotency()?;
-    Some((topic.clone(), id.into()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,12 +112,11 @@ mod tests {
 
     fn publish(window: &mut Window, append: &Append, seq: u64, now: Instant) -> Result<u64, ErrorKind> {
         let (topic, messages) = append;
-        match window.judge(topic, messages, now).map_err(|problem| problem.kind())? {
+        let id = messages[0].idempotency().unwrap().into();
+        match window.judge(topic, id, messages, now).map_err(|problem| problem.kind())? {
             Verdict::Repeat(appended) => Ok(appended.last),
-            Verdict::New(token) => {
-                if let Some((key, fingerprint)) = token {
-                    window.remember(key, fingerprint, Appended::new(seq, seq), now);
-                }
+            Verdict::New(key, fingerprint) => {
+                window.remember(key, fingerprint, Appended::new(seq, seq), now);
                 Ok(seq)
             }
         }
@@ -142,10 +144,9 @@ mod tests {
             assert_eq!(publish(&mut window, &append("a", id, "x"), n as u64, start), Ok(n as u64));
         }
         let (topic, messages) = append("a", "3", "x");
-        let refused = window.judge(&topic, &messages, start + Duration::from_secs(20)).unwrap_err();
+        let refused =
+            window.judge(&topic, "3".into(), &messages, start + Duration::from_secs(20)).unwrap_err();
         assert_eq!(refused.retry(), pushpull_core::Retry::After(Duration::from_secs(100)));
         assert_eq!(publish(&mut window, &append("a", "1", "x"), 9, start), Ok(0));
-        let plain = ("a".parse().unwrap(), vec![Message::new("x")]);
-        assert_eq!(publish(&mut window, &plain, 9, start), Ok(9), "who brings no id is not refused");
     }
 }

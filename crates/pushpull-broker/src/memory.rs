@@ -1,7 +1,7 @@
 //! The memory engine: the hub's ring is the store, and history ends with the process.
 
 use std::{
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -14,6 +14,9 @@ use crate::{
     hub::Ingested,
     idempotency::{Verdict, Window},
 };
+
+/// Appends without an id between two looks at the ids that have been remembered for long enough.
+const UNLOOKED: u64 = 1024;
 
 /// An [`Engine`] of one process: a new epoch at every start, and a cursor survives as long as the process.
 #[derive(Debug)]
@@ -44,28 +47,41 @@ impl MemoryEngine {
     {
         let closed = || Problem::new(ErrorKind::Unavailable, "the engine is not open");
         let tail = self.tail.get().ok_or_else(|| PublishError::not_applied(closed()))?;
-        let (appended, ingested) = match messages.as_ref().first().and_then(Message::idempotency) {
-            None => tail.append(topic, messages, clock_ms()),
-            Some(_) => self.append_once(tail, topic, messages).map_err(PublishError::not_applied)?,
+        let id = messages.as_ref().first().and_then(Message::idempotency).map(Arc::from);
+        let (appended, ingested) = match id {
+            None => tail.append(topic, messages, clock_ms),
+            Some(id) => self.append_once(tail, topic, id, messages).map_err(PublishError::not_applied)?,
         };
         tail.announce(&ingested);
+        if appended.last.is_multiple_of(UNLOOKED) {
+            self.forget_old_ids();
+        }
         Ok(appended)
     }
 
-    fn append_once<M>(&self, tail: &Tail, topic: &Topic, messages: M) -> Result<(Appended, Ingested), Problem>
+    /// Lets the ids go that have been remembered for long enough, though none is brought any more.
+    pub(crate) fn forget_old_ids(&self) {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner).expire(Instant::now());
+    }
+
+    fn append_once<M>(
+        &self,
+        tail: &Tail,
+        topic: &Topic,
+        id: Arc<str>,
+        messages: M,
+    ) -> Result<(Appended, Ingested), Problem>
     where
         M: AsRef<[Message]> + IntoIterator<Item = Message>,
     {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let known = match window.judge(topic, messages.as_ref(), now)? {
+        let (key, fingerprint) = match window.judge(topic, id, messages.as_ref(), now)? {
             Verdict::Repeat(appended) => return Ok((appended, Ingested::default())),
-            Verdict::New(known) => known,
+            Verdict::New(key, fingerprint) => (key, fingerprint),
         };
-        let (appended, ingested) = tail.append(topic, messages, clock_ms());
-        if let Some((key, fingerprint)) = known {
-            window.remember(key, fingerprint, appended, now);
-        }
+        let (appended, ingested) = tail.append(topic, messages, clock_ms);
+        window.remember(key, fingerprint, appended, now);
         Ok((appended, ingested))
     }
 }
@@ -96,5 +112,63 @@ impl Engine for MemoryEngine {
 
     async fn probe(&self) -> Result<(), Problem> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pushpull_core::ProducerExt;
+
+    use super::*;
+    use crate::{Broker, hub::Hub};
+
+    const SPAN: Duration = Duration::from_secs(120);
+
+    fn engine() -> MemoryEngine {
+        let retention = Retention::default().with_idempotency(SPAN, 1);
+        let engine = MemoryEngine::new(&retention);
+        engine.start(Tail::new(Arc::new(Hub::new(retention))));
+        engine
+    }
+
+    fn ids(engine: &MemoryEngine) -> usize {
+        engine.window.lock().unwrap().len()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ids_go_though_nobody_brings_one_any_more() {
+        let (engine, topic) = (engine(), "a".parse().unwrap());
+        engine.append_now(&topic, [Message::text("x").with_idempotency("1")]).unwrap();
+        tokio::time::advance(SPAN / 2).await;
+        let plain =
+            |count| (0..count).for_each(|_| _ = engine.append_now(&topic, [Message::text("x")]).unwrap());
+        plain(UNLOOKED);
+        assert_eq!(ids(&engine), 1, "not early");
+        tokio::time::advance(SPAN / 2).await;
+        plain(UNLOOKED);
+        assert_eq!(ids(&engine), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ids_go_when_somebody_asks_how_much_is_held() {
+        let broker = Broker::memory_with(Retention::default().with_idempotency(SPAN, 1));
+        let topic = "a".parse().unwrap();
+        broker.publish_one(&topic, Message::text("x").with_idempotency("1")).await.unwrap();
+        let engine = broker.memory_engine().unwrap();
+        broker.stats();
+        assert_eq!(ids(engine), 1, "not early");
+        tokio::time::advance(SPAN).await;
+        broker.stats();
+        assert_eq!(ids(engine), 0);
+    }
+
+    #[tokio::test]
+    async fn who_brings_no_id_is_not_refused_by_a_full_window() {
+        let (engine, topic) = (engine(), "a".parse().unwrap());
+        engine.append_now(&topic, [Message::text("x").with_idempotency("1")]).unwrap();
+        engine.append_now(&topic, [Message::text("x").with_idempotency("2")]).unwrap_err();
+        engine.append_now(&topic, [Message::text("x")]).unwrap();
     }
 }

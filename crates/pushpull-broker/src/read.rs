@@ -65,8 +65,17 @@ pub(crate) struct Wish<'a> {
 /// When somebody began who does not ask for what was gone by then.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Since {
-    losses_noted: u64,
+    pub(crate) losses_noted: u64,
     forgotten_to: u64,
+    /// Nothing that is waived lies beyond this seq.
+    waived_to: u64,
+}
+
+impl Since {
+    /// Whether all that is waived lies at or before `place`, so that it is of no interest anyway.
+    pub(crate) fn is_past(&self, place: u64) -> bool {
+        self.waived_to <= place
+    }
 }
 
 impl Wish<'_> {
@@ -87,7 +96,10 @@ impl Hub {
     /// Now, for who does not ask for what is gone.
     pub(crate) fn since_now(&self, interest: &Interest) -> Since {
         let ring = self.ring();
-        Since { losses_noted: ring.losses.noted(), forgotten_to: interest.forgotten_to() }
+        let (losses_noted, forgotten_to) = (ring.losses.noted(), interest.forgotten_to());
+        let lost = interest.readers().iter().map(|reader| reader.slot.lock().lost_to);
+        let waived_to = lost.max().unwrap_or(0).max(forgotten_to).max(self.head());
+        Since { losses_noted, forgotten_to, waived_to }
     }
 
     /// Reads what `wish` asks for, within its bounds.

@@ -109,11 +109,6 @@ impl Standing {
         self.history = history;
         self
     }
-
-    /// Whether both can be served by the same bytes.
-    pub fn is_with(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.signal, &other.signal) && self.place == other.place && self.history == other.history
-    }
 }
 
 impl Stride {

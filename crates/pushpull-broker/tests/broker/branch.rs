@@ -258,6 +258,25 @@ async fn a_loss_that_was_told_is_told_on() {
 }
 
 #[tokio::test]
+async fn who_begins_behind_a_loss_leads_nobody_over_it() {
+    let (broker, tail) = begun().await;
+    tail.push(chained("a", None, &[40]));
+    let mut live = consume(&broker, "a", old(40)).await;
+    assert_eq!(drain(&mut live), "p40");
+    tail.lose_to(50);
+    let mut late = consume(&broker, "a", Start::Earliest).await;
+    assert_eq!(drain(&mut late), "p39 e40");
+    assert!(late.standing().is_none(), "what it waives lies behind its place");
+    tail.push(vec![entry("a", 51).with_prev(Prev::Unknown)]);
+    assert!(crate::standing::stride(&mut late).is_none());
+    assert_eq!(drain(&mut late), "e51");
+    assert_eq!(drain(&mut live), "lagged 40..51@40 e51");
+    tail.push(chained("a", Some(51), &[52]));
+    let stride = crate::standing::stride(&mut late).expect("it stands from then on");
+    assert!(live.follow(&stride));
+}
+
+#[tokio::test]
 async fn a_chain_shows_which_topic_lost_something() {
     let (broker, tail) = begun().await;
     tail.push(chained("a", None, &[1]));

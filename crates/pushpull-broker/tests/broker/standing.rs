@@ -15,7 +15,7 @@ async fn equal_subscriptions_stand_together() {
     drain(&mut one);
     drain(&mut two);
     let (first, second) = (one.standing().unwrap(), two.standing().unwrap());
-    assert!(first.is_with(&second));
+    assert_eq!((first.place, first.history), (second.place, second.history));
     assert!(Arc::ptr_eq(&first.signal, &second.signal));
     let mut thin = broker.consume(asking("a").conflate_by_key()).await.unwrap();
     drain(&mut thin);
@@ -24,7 +24,7 @@ async fn equal_subscriptions_stand_together() {
 }
 
 /// What `subscription`, which stands, takes next, for those who stand with it.
-fn stride(subscription: &mut Subscription) -> Option<Stride> {
+pub(crate) fn stride(subscription: &mut Subscription) -> Option<Stride> {
     let from = subscription.standing()?;
     let mut batch = Batch::default();
     let mut cx = Context::from_waker(silent_waker());
