@@ -14,11 +14,11 @@ use clap::{
 use crate::{
     http::TOPIC,
     launch::{Needs, room_for},
-    meter::{Cost, Meter},
+    meter::{Cost, Meter, TAIL},
     outcome::Latency,
     pipeline::Pipelined,
     process::Server,
-    report::{Faults, Run, median},
+    report::{Run, median},
     shape::{Content, Shape},
     subscriber::{Received, Subscribers, Target},
     wire::{From, Transport},
@@ -26,8 +26,6 @@ use crate::{
 
 /// How long a message may take to reach all.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long the server is given to end what it does, so that its clock is exact.
-const TAIL: Duration = Duration::from_millis(20);
 
 #[derive(Args)]
 pub(crate) struct Burst {
@@ -79,27 +77,31 @@ impl Burst {
             reading.rest(TAIL)?;
             costs.push(meter.stop());
         }
-        Ok(self.told(&reading, &mut seconds, &costs))
+        let Reading { subscribers, received, latency, .. } = reading;
+        let faults = subscribers.judged(received, self.messages * self.subscribers as u64)?;
+        let figures = self.figures(received.events as f64, &latency, &mut seconds, &costs);
+        let foreign_cores = costs.iter().map(|cost| cost.foreign_cores).sum::<f64>() / costs.len() as f64;
+        Ok(Run { figures, foreign_cores, faults })
     }
 
-    fn told(&self, reading: &Reading, seconds: &mut [f64], costs: &[Cost]) -> Run {
-        let Reading { received, latency, .. } = reading;
-        let events = received.events as f64;
-        let sum = |of: &dyn Fn(&Cost) -> f64| costs.iter().map(of).sum::<f64>();
+    fn figures(
+        &self,
+        events: f64,
+        latency: &Latency,
+        seconds: &mut [f64],
+        costs: &[Cost],
+    ) -> Vec<(&'static str, f64)> {
+        let server_seconds: f64 = costs.iter().map(|cost| cost.server_seconds).sum();
         seconds.sort_by(f64::total_cmp);
         let (each, longest) = (median(seconds), seconds[seconds.len() - 1]);
-        Run {
-            figures: vec![
-                ("server CPU s/M deliveries", sum(&|cost| cost.server_seconds) / events * 1e6),
-                ("ms until all have it", each * 1e3),
-                ("the longest, ms", longest * 1e3),
-                ("deliveries/s meanwhile", self.subscribers as f64 / each),
-                ("p50 us", latency.quantile(0.5)),
-                ("p99 us", latency.quantile(0.99)),
-            ],
-            foreign_cores: sum(&|cost| cost.foreign_cores) / costs.len() as f64,
-            faults: Faults::of(received, self.messages * self.subscribers as u64),
-        }
+        vec![
+            ("server CPU s/M deliveries", server_seconds / events * 1e6),
+            ("ms until all have it", each * 1e3),
+            ("the longest, ms", longest * 1e3),
+            ("deliveries/s meanwhile", self.subscribers as f64 / each),
+            ("p50 us", latency.quantile(0.5)),
+            ("p99 us", latency.quantile(0.99)),
+        ]
     }
 
     /// The flags that the server needs.

@@ -11,9 +11,9 @@ use clap::Args;
 use crate::{
     http::{Publisher, TOPIC},
     launch::Needs,
-    meter::Meter,
+    meter::{Meter, TAIL},
     process::Server,
-    report::{Faults, Run},
+    report::Run,
     shape::{Content, Shape},
     stamp::Stamp,
     subscriber::{Received, Subscribers, Target, connect, place},
@@ -68,7 +68,9 @@ impl Catchup {
             self.take(target.clone(), &history, Instant::now())?;
         }
         let meter = Meter::start(server);
-        let (received, seconds) = self.take(target, &history, Instant::now())?;
+        let (mut subscriber, received, seconds) = self.take(target, &history, Instant::now())?;
+        let mut later = received;
+        subscriber.rest(TAIL, &mut later)?;
         let cost = meter.stop();
         let events = received.events as f64;
         let mut figures = vec![
@@ -80,13 +82,18 @@ impl Catchup {
         if let Some((rate, cost)) = history.batches {
             figures.extend([("published/s in batches", rate), ("server CPU s/M published", cost)]);
         }
-        let faults = Faults::of(&received, self.messages);
+        let faults = subscriber.judged(later, self.messages)?;
         Ok(Run { figures, foreign_cores: cost.foreign_cores, faults })
     }
 
     /// Takes the messages from where they begin, and returns how long that took since `origin`, by the read that
     /// brought the last.
-    fn take(&self, target: Target, history: &History, origin: Instant) -> io::Result<(Received, f64)> {
+    fn take(
+        &self,
+        target: Target,
+        history: &History,
+        origin: Instant,
+    ) -> io::Result<(Subscribers, Received, f64)> {
         let from = history.cursor.as_deref().map_or(From::Earliest, From::After);
         let mut subscriber = Subscribers::open_behind(target, 1, 1, from, history.first)?;
         subscriber.begin(origin);
@@ -94,7 +101,7 @@ impl Catchup {
         while received.events < self.messages && origin.elapsed() < Duration::from_nanos(last) + SETTLE {
             subscriber.read(Duration::from_millis(20), &mut received, &mut |_, now| last = now)?;
         }
-        Ok((received, last as f64 / 1e9))
+        Ok((subscriber, received, last as f64 / 1e9))
     }
 
     fn publish(&self, server: &Server, shape: &Shape) -> io::Result<History> {

@@ -64,7 +64,8 @@ pub(crate) struct Load {
     /// Asks for deflated messages, on a raw WebSocket: each is inflated, or compared with one that was, and checked.
     #[arg(long)]
     pub(crate) deflate: bool,
-    /// Messages a second; as fast as acknowledged if left out.
+    /// Messages a second; as fast as acknowledged if left out. Latency then counts from when a message was due, not
+    /// from when the acknowledgement of the one before let it go: a server that stalls is charged for what waits.
     #[arg(long)]
     pub(crate) rate: Option<f64>,
     /// How many messages the publisher may be ahead of the mean subscriber, at least 1.
@@ -121,7 +122,9 @@ impl Fanout {
         }
         let seconds = last_news.duration_since(origin).as_secs_f64();
         let expected = published.unwrap_or(0) * self.subscribers as u64;
-        Ok(Outcome { received, expected, seconds, cost: meter.stop(), latency })
+        let cost = meter.stop();
+        let faults = subscribers.judged(received, expected)?;
+        Ok(Outcome { received, faults, seconds, cost, latency })
     }
 
     /// The flags that the server needs.
@@ -173,15 +176,77 @@ impl Load {
                     thread::park_timeout(Duration::from_millis(20));
                     continue;
                 }
-                let sent = origin.elapsed().as_nanos() as u64;
-                publisher.publish(&shape, Stamp { number, sent })?;
+                let sent = due(number, rate).unwrap_or_else(|| origin.elapsed());
+                publisher.publish(&shape, Stamp { number, sent: sent.as_nanos() as u64 })?;
                 number += 1;
-                if let Some(rate) = rate {
-                    let next = origin + Duration::from_secs_f64(number as f64 / rate);
-                    thread::sleep(next.saturating_duration_since(Instant::now()));
+                if let Some(next) = due(number, rate) {
+                    thread::sleep(next.saturating_sub(origin.elapsed()));
                 }
             }
             Ok(number)
         })
+    }
+}
+
+/// When a message is to be published, where it has a time: no earlier, and by a server that keeps up no later.
+fn due(number: u64, rate: Option<f64>) -> Option<Duration> {
+    rate.map(|rate| Duration::from_secs_f64(number as f64 / rate))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead, BufReader, Read as _, Write as _},
+        net::TcpListener,
+    };
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::stamp::LEAST;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        load: Load,
+    }
+
+    /// What a server is sent by `flags`, each message of which is acknowledged.
+    fn stamps(flags: &str) -> Vec<Stamp> {
+        let load = Cli::parse_from(flags.split(' ')).load;
+        let length = load.shape().length();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let publisher = Publisher::connect(listener.local_addr().unwrap().into()).unwrap();
+        let publishing = load.publish(publisher, &Arc::default(), Instant::now());
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut requests = BufReader::new(stream.try_clone().unwrap());
+        let mut stamps = Vec::new();
+        loop {
+            let head: Vec<String> =
+                requests.by_ref().lines().map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
+            if head.is_empty() {
+                break;
+            }
+            let mut body = vec![0; length];
+            requests.read_exact(&mut body).unwrap();
+            stamps.extend(Stamp::of(body.first_chunk::<LEAST>().unwrap()));
+            stream.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n").unwrap();
+        }
+        assert_eq!(publishing.join().unwrap().unwrap(), stamps.len() as u64);
+        stamps
+    }
+
+    #[test]
+    fn latency_counts_from_when_a_message_was_due() {
+        let due = |number| Stamp { number, sent: number * 500_000 };
+        let told = stamps("fanout --rate 2000 --messages 4 --seconds 600");
+        assert_eq!(told, [0, 1, 2, 3].map(due));
+    }
+
+    #[test]
+    fn without_a_rate_latency_counts_from_the_post() {
+        let told = stamps("fanout --messages 4 --seconds 600");
+        assert!(told.is_sorted_by(|one, other| one.sent < other.sent), "{told:?}");
+        assert_eq!(told.iter().map(|stamp| stamp.number).collect::<Vec<_>>(), [0, 1, 2, 3]);
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     launch::{Needs, room_for},
     meter::Meter,
     process::Server,
-    report::{Faults, Run},
+    report::Run,
     shape::{Content, Shape},
     subscriber::{Received, Subscribers, Target},
     wire::{From, Transport},
@@ -39,12 +39,11 @@ impl Idle {
         thread::sleep(SETTLE);
         let before = memory();
         let meter = Meter::start(server);
-        let mut open = Subscribers::open(target, self.connections, self.topics, From::Now)?;
+        let open = Subscribers::open(target, self.connections, self.topics, From::Now)?;
         let cost = meter.stop();
         thread::sleep(SETTLE);
         let after = memory();
-        let mut received = Received::default();
-        open.read(Duration::ZERO, &mut received, &mut |_, _| {})?;
+        let faults = open.judged(Received::default(), 0)?;
         Ok(Run {
             figures: vec![
                 ("bytes a connection", (after - before) / self.connections as f64),
@@ -52,7 +51,7 @@ impl Idle {
                 ("server CPU us a connect", cost.server_seconds / self.connections as f64 * 1e6),
             ],
             foreign_cores: cost.foreign_cores,
-            faults: Faults::of(&received, 0),
+            faults,
         })
     }
 

@@ -85,7 +85,8 @@ impl Many {
         }
         let (seconds, cost) = (last_news.duration_since(origin).as_secs_f64(), meter.stop());
         let (expected, _) = publisher.progress();
-        Ok(Outcome { received, expected, seconds, cost, latency }.told())
+        let faults = subscribers.judged(received, expected)?;
+        Ok(Outcome { received, faults, seconds, cost, latency }.told())
     }
 
     /// The flags that the server needs.

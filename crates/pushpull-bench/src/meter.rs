@@ -10,6 +10,9 @@ use crate::process::Server;
 /// Clock ticks a second of `/proc/stat` and `/proc/PID/stat`: 100 on every Linux this runs on.
 const TICKS: f64 = 100.0;
 
+/// How long the server is given to end what it does after something short, so that its clock is exact.
+pub(crate) const TAIL: Duration = Duration::from_millis(20);
+
 /// Runs from its making to [`Meter::stop`].
 pub(crate) struct Meter<'a> {
     server: &'a Server,

@@ -14,14 +14,14 @@ use crate::{
 /// The longest latency that is told as it is, in microseconds.
 const LONGEST: u64 = 60_000_000;
 
-/// Latencies, of every event, from before its POST was written to the return of the read that brought it.
+/// Latencies, of every event, from before its POST was written, or was due, to the return of the read that brought it.
 pub(crate) struct Latency(Histogram<u64>);
 
 /// What came of a run.
 pub(crate) struct Outcome {
     pub(crate) received: Received,
-    /// How many events had to come.
-    pub(crate) expected: u64,
+    /// What was wrong with that, or came behind it.
+    pub(crate) faults: Faults,
     /// From the first POST to the last event.
     pub(crate) seconds: f64,
     pub(crate) cost: Cost,
@@ -47,7 +47,7 @@ impl Latency {
 impl Outcome {
     /// In figures.
     pub(crate) fn told(&self) -> Run {
-        let Self { received, expected, seconds, cost, latency } = self;
+        let Self { received, faults, seconds, cost, latency } = self;
         let events = received.events as f64;
         Run {
             figures: vec![
@@ -61,7 +61,7 @@ impl Outcome {
                 ("bytes a delivery", received.bytes as f64 / events),
             ],
             foreign_cores: cost.foreign_cores,
-            faults: Faults::of(received, *expected),
+            faults: *faults,
         }
     }
 }
@@ -88,7 +88,8 @@ mod tests {
         let received = Received { events: 2_000, reads: 500, bytes: 264_000, ..Received::default() };
         let cost = Cost { server_seconds: 1.5, own_cores: 0.5, foreign_cores: 0.0 };
         let latency = Latency::new().unwrap();
-        let run = Outcome { received, expected: 2_000, seconds: 2.0, cost, latency }.told();
+        let run =
+            Outcome { received, faults: Faults::of(&received, 2_000), seconds: 2.0, cost, latency }.told();
         let figure = |wanted| run.figures.iter().find(|(name, _)| *name == wanted).unwrap().1;
         assert_eq!((figure("deliveries/s"), figure("server CPU s/M deliveries")), (1000.0, 750.0));
         assert_eq!((figure("events a read"), figure("bytes a delivery")), (4.0, 132.0));

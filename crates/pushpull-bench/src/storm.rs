@@ -90,7 +90,9 @@ impl Storm {
         let published = background.end()?;
         let expected = published * self.connections as u64;
         read_until(&mut subscribers, &mut received, |received, _| received.events >= expected)?;
-        Ok(self.told(&returns, &cost, &received, expected))
+        let mut faults = subscribers.judged(received, expected)?;
+        faults.add_missing(returns.missing());
+        Ok(self.told(&returns, &cost, faults))
     }
 
     /// Cuts all connections, and reads until all are back and have what was published before they were.
@@ -116,10 +118,8 @@ impl Storm {
         Ok(returns)
     }
 
-    fn told(&self, returns: &Returns, cost: &Cost, received: &Received, expected: u64) -> Run {
+    fn told(&self, returns: &Returns, cost: &Cost, faults: Faults) -> Run {
         let connections = self.connections as f64;
-        let mut faults = Faults::of(received, expected);
-        faults.add_missing(returns.missing());
         let all = returns.caught_up(1.0);
         Run {
             figures: vec![

@@ -15,6 +15,7 @@ use mio::{Events, Interest, Poll, Token, event::Source};
 use crate::{
     dialect::Address,
     http::TOPIC,
+    report::Faults,
     shape::Shape,
     stamp::Stamp,
     wire::{From, Transport, ws},
@@ -25,6 +26,8 @@ use inflate::Inflater;
 
 /// The longest answer that can be read at once.
 const SCRATCH: usize = 1 << 20;
+/// How long is read on when all has come, for what must not come.
+const WATCH: Duration = Duration::from_millis(50);
 /// Stands for what is watched besides connections.
 const OTHER: Token = Token(usize::MAX);
 
@@ -176,6 +179,25 @@ impl Subscribers {
         }
         Ok(())
     }
+
+    /// Reads whatever comes for so long, and what is there at least. Nothing of it is timed.
+    pub(crate) fn rest(&mut self, time: Duration, received: &mut Received) -> io::Result<()> {
+        let end = Instant::now() + time;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            self.read(left, received, &mut |_, _| {})?;
+            if left.is_zero() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Judges what was received where `expected` events had to come, and what comes in 50 ms more: the last event
+    /// may be repeated, or a connection be closed behind it.
+    pub(crate) fn judged(mut self, mut received: Received, expected: u64) -> io::Result<Faults> {
+        self.rest(WATCH, &mut received)?;
+        Ok(Faults::of(&received, expected))
+    }
 }
 
 /// The topic of the `n`th of those that share `topics` of them.
@@ -243,6 +265,43 @@ mod tests {
         assert_eq!((received.events, received.out_of_order), (3, 1));
         assert_eq!((received.garbled, received.closed), (1, 1));
         assert_eq!(stamps, [0, 1, 3].map(|number| Stamp { number, sent: 5 }));
+    }
+
+    #[test]
+    fn what_comes_behind_the_last_event_is_judged() {
+        let block = |number| format!("id: a-1\ndata: {}\n\n", payload(number));
+        let judged = |behind: String, ends: bool| {
+            let (mut stream, mut subscribers) = one_stream(&block(0));
+            let mut received = Received::default();
+            subscribers.read(PATIENCE, &mut received, &mut |_, _| {}).unwrap();
+            assert_eq!((received.events, received.closed), (1, 0));
+            stream.write_all(behind.as_bytes()).unwrap();
+            let open = (!ends).then_some(stream);
+            let faults = subscribers.judged(received, 1).unwrap();
+            drop(open);
+            faults
+        };
+        assert!(judged(String::new(), false).is_none());
+        let repeated = Received { events: 2, out_of_order: 1, ..Received::default() };
+        assert_eq!(judged(block(0), false), Faults::of(&repeated, 1));
+        let closed = Received { events: 1, closed: 1, ..Received::default() };
+        assert_eq!(judged(String::new(), true), Faults::of(&closed, 1));
+    }
+
+    /// A stream of the server's that begins with `text`, and who reads it.
+    fn one_stream(text: &str) -> (net::TcpStream, Subscribers) {
+        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = target(Transport::Sse, listener.local_addr().unwrap().into());
+        let answer = format!("HTTP/1.1 200 OK\r\n\r\n{text}");
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map(Result::unwrap);
+            lines.by_ref().take_while(|line| !line.is_empty()).for_each(drop);
+            stream.write_all(answer.as_bytes()).unwrap();
+            stream
+        });
+        let subscribers = Subscribers::open(target, 1, 1, From::Now).unwrap();
+        (server.join().unwrap(), subscribers)
     }
 
     fn page(numbers: &[u64], cursor: &str, more: bool) -> String {
