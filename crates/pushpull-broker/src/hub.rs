@@ -221,7 +221,10 @@ impl Hub {
             }
             drop(state);
             match more.next_if(|entry| entry.topic == slot.topic) {
-                Some(next) => first = next,
+                Some(next) => {
+                    first = next;
+                    slot.give_way();
+                }
                 None => return slot,
             }
         }

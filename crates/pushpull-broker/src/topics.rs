@@ -3,14 +3,17 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError,
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use pushpull_core::{Event, Pattern, Signal, Topic};
 
 use crate::{interest::Watchers, keyed::Keyed};
+
+/// How often the processor is given up for somebody who wakes up.
+const TURNS: u32 = 256;
 
 /// A topic that has events, or subscribers, or both.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub(crate) struct TopicSlot {
     /// When, by the number of the loss, it last lost an event or what was known of it.
     pub(crate) lost_at: AtomicU64,
     readers: AtomicUsize,
+    /// How many wait for the lock.
+    waiting: AtomicU32,
     state: Mutex<TopicState>,
 }
 
@@ -58,6 +63,7 @@ impl TopicSlot {
             newest_seq: AtomicU64::new(forgotten_to),
             lost_at: AtomicU64::new(0),
             readers: AtomicUsize::new(0),
+            waiting: AtomicU32::new(0),
             state: Mutex::new(TopicState { lost_to: forgotten_to, forgotten_to, ..TopicState::default() }),
         }
     }
@@ -68,7 +74,30 @@ impl TopicSlot {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, TopicState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => self.wait(),
+        }
+    }
+
+    #[cold]
+    fn wait(&self) -> MutexGuard<'_, TopicState> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        state
+    }
+
+    /// Lets one of those who wait for the lock have it, for who had it and takes it again at once: he would mostly be
+    /// faster than who has to wake up first. Waits for nobody long.
+    pub(crate) fn give_way(&self) {
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        let mut turns = if waiting > 0 { TURNS } else { 0 };
+        while turns > 0 && self.waiting.load(Ordering::Relaxed) == waiting {
+            std::thread::yield_now();
+            turns -= 1;
+        }
     }
 }
 
@@ -202,5 +231,35 @@ impl Drop for Reader {
         if was == 1 && self.slot.lock().last_seq == 0 {
             self.topics.remove_idle(&self.slot);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_a_topic_is_known_until_he_has_it() {
+        let slot = Topics::default().slot(&"a".parse().unwrap());
+        let waiting = || slot.waiting.load(Ordering::Relaxed);
+        let held = slot.lock();
+        std::thread::scope(|scope| {
+            let other = scope.spawn(|| drop(slot.lock()));
+            while waiting() == 0 {
+                std::thread::yield_now();
+            }
+            drop(held);
+            other.join().unwrap();
+        });
+        assert_eq!(waiting(), 0);
+    }
+
+    #[test]
+    fn nobody_who_waits_holds_up_who_gives_way() {
+        let slot = Topics::default().slot(&"a".parse().unwrap());
+        // He never comes.
+        slot.waiting.store(1, Ordering::Relaxed);
+        slot.give_way();
+        drop(slot.lock());
     }
 }
