@@ -22,7 +22,7 @@ use std::{
     future::Future,
     net::SocketAddr,
     ops::ControlFlow,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -82,7 +82,7 @@ pin_project! {
     enum Stage<F> {
         Resting,
         Answering { #[pin] answering: Answering<F> },
-        Streaming { live: Arc<live::Stream> },
+        Streaming { live: live::Stream },
         // Boxed: only an answer that needs it is to pay for it.
         Finishing { finishing: Pin<Box<dyn Future<Output = Finished> + Send>> },
     }
@@ -115,7 +115,8 @@ where
         let Some(stream) = lane.stream else { return Poll::Ready(ControlFlow::Break(None)) };
         match turn.settle(stream) {
             Ok(None) if turn.is_over() => {
-                cx.waker().wake_by_ref();
+                // Behind all that waits for a socket: to wake oneself would come before.
+                let _ = pin!(tokio::task::yield_now()).poll(cx);
                 Poll::Pending
             }
             Ok(None) => self.poll_next(turn, cx),
@@ -132,7 +133,10 @@ where
             Next::Request(plain) => return Poll::Ready(self.ask(*plain, turn)),
             Next::Onward(onward) => (onward, false),
             Next::Late(onward) => (onward, true),
-            Next::End => return Poll::Ready(ControlFlow::Break(None)),
+            Next::End => {
+                lane.stream.take().as_ref().map(socket::close);
+                return Poll::Ready(ControlFlow::Break(None));
+            }
         };
         lane.rest.pause();
         let stream = lane.stream.take();
@@ -203,6 +207,15 @@ where
         ControlFlow::Continue(())
     }
 
+    fn finished(mut self: Pin<&mut Self>, finished: Finished) -> ControlFlow<Left> {
+        let Some((stream, is_early)) = finished else { return ControlFlow::Break(None) };
+        let lane = self.as_mut().project();
+        *lane.is_early = is_early;
+        // Said or not: a client that sends its next request while the server goes away gets a clean end.
+        *lane.asked = lane.asked.closing_if(lane.place.drain.is_draining());
+        self.go_on(Some(stream))
+    }
+
     /// Begins to rest after an answer, or ends the connection.
     fn go_on(self: Pin<&mut Self>, stream: Option<TcpStream>) -> ControlFlow<Left> {
         let mut lane = self.project();
@@ -234,7 +247,7 @@ impl<F> Stage<F> {
         };
         let body = match body.into_live() {
             Ok(body) if framing == Framing::Chunked => {
-                return Self::Streaming { live: live::Stream::new(stream, head, body) };
+                return Self::Streaming { live: live::Stream::new(stream, head, body, is_early) };
             }
             Ok(body) => Body::from(body),
             Err(body) => body,
@@ -267,17 +280,14 @@ where
             let step = match lane.stage.project() {
                 StageProj::Resting => ready!(self.as_mut().poll_rest(&mut turn, cx)),
                 StageProj::Answering { .. } => ready!(self.as_mut().poll_answer(&mut turn, cx)),
-                StageProj::Streaming { live } => match ready!(live.poll(lane.is_early, cx)) {
-                    None => ControlFlow::Break(None),
-                    stream => self.as_mut().go_on(stream),
-                },
-                StageProj::Finishing { finishing } => match ready!(finishing.as_mut().poll(cx)) {
-                    None => ControlFlow::Break(None),
-                    Some((stream, is_early)) => {
-                        *lane.is_early = is_early;
-                        self.as_mut().go_on(Some(stream))
-                    }
-                },
+                StageProj::Streaming { live } => {
+                    let finished = ready!(live.poll(cx));
+                    self.as_mut().finished(finished)
+                }
+                StageProj::Finishing { finishing } => {
+                    let finished = ready!(finishing.as_mut().poll(cx));
+                    self.as_mut().finished(finished)
+                }
             };
             if let ControlFlow::Break(left) = step {
                 return Poll::Ready(left);

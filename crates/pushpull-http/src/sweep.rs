@@ -14,6 +14,7 @@
 //! not stand with others.
 
 mod alarm;
+mod connection;
 mod group;
 mod nudged;
 mod round;
@@ -38,6 +39,7 @@ use tokio::{
 use crate::Drain;
 pub use alarm::Alarm;
 use alarm::Wheel;
+pub use connection::{Connection, Post, Served};
 use group::Group;
 pub use group::Membership;
 pub use nudged::Nudged;

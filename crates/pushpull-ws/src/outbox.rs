@@ -9,6 +9,8 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
+#[cfg(feature = "server")]
+use pushpull_http::{Gate, Holding};
 use tokio::io::AsyncWrite;
 
 /// Most frames in one vectored write.
@@ -46,6 +48,9 @@ struct Queue {
     is_unflushed: bool,
     #[cfg(feature = "server")]
     answers: Answers,
+    /// Its part of what all connections may hold.
+    #[cfg(feature = "server")]
+    holding: Option<Holding>,
 }
 
 /// The answers among the frames, since the last time that none waited.
@@ -94,8 +99,26 @@ impl Outbox {
         self.0.as_ref().map_or_else(Answers::default, |queue| queue.answers)
     }
 
-    /// How many bytes wait.
+    /// Counts what waits into what all connections of `gate` may hold. Beyond that `waker` may be woken, and
+    /// [`Outbox::is_over`].
     #[cfg(feature = "server")]
+    pub(crate) fn hold(&mut self, gate: &Gate, has_progress: bool, waker: &std::task::Waker) {
+        let Some(queue) = &mut self.0 else { return };
+        match &mut queue.holding {
+            None => queue.holding = Some(gate.hold(queue.bytes, waker)),
+            Some(holding) if has_progress => holding.progress(queue.bytes),
+            Some(_) => {}
+        }
+    }
+
+    /// Whether all connections hold too much, of which this one made no progress for longest.
+    #[cfg(feature = "server")]
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.as_ref().and_then(|queue| queue.holding.as_ref()).is_some_and(Holding::is_over)
+    }
+
+    /// How many bytes wait.
+    #[cfg(all(test, feature = "server"))]
     pub(crate) fn bytes(&self) -> usize {
         self.0.as_ref().map_or(0, |queue| queue.bytes)
     }

@@ -15,12 +15,12 @@ use std::{
     future::Future,
     pin::pin,
     sync::{Arc, Weak},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use pushpull_core::{Cursor, Subscription, Topics};
-use pushpull_http::{ConnectionGuard, Gate, Holding, Membership};
+use pushpull_http::{Connection, ConnectionGuard, Gate, Post};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::OwnedSemaphorePermit,
@@ -37,7 +37,6 @@ use crate::{
 };
 use clock::{Clock, Due, Intervals};
 use inbox::Inbox;
-use serving::Connection;
 
 pub(crate) use command::Shared;
 pub(crate) use serving::Serving;
@@ -104,13 +103,9 @@ pub(crate) struct Session<I> {
     spent: usize,
     /// Whether the peer does not take its answers: then nothing of it is read.
     is_held: bool,
-    /// What waits for a peer who does not take it, as a part of what all may hold.
-    holding: Option<Box<Holding>>,
-    /// Its place in the sweep that serves it while it stands with others.
-    membership: Option<Membership>,
-    me: Weak<Connection<I>>,
-    /// Its task's.
-    waker: Option<Waker>,
+    /// Its place between its task and the sweep that serves it while it stands with others.
+    post: Post,
+    me: Weak<Connection<Self>>,
     _guard: Option<ConnectionGuard>,
     _permit: Option<Box<OwnedSemaphorePermit>>,
 }
@@ -137,7 +132,7 @@ enum Stage {
 
 impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
     /// A connection over `io`, of which `early` was read already.
-    fn new(io: I, early: &[u8], opening: Opening, me: Weak<Connection<I>>) -> Self {
+    fn new(io: I, early: &[u8], opening: Opening, me: Weak<Connection<Self>>) -> Self {
         let Opening { shape, shared, cx, guard, permit, subscribed, refused } = opening;
         let gate = &shared.gate;
         let limit = match shape.mode {
@@ -164,10 +159,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
             inbox: Inbox::default(),
             spent: 0,
             is_held: false,
-            holding: None,
-            membership: None,
+            post: Post::default(),
             me,
-            waker: None,
             _guard: guard,
             _permit: permit,
             shared,
@@ -242,7 +235,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
 
     /// Ends it if all connections hold too much for their peers, of whom this one took nothing for longest.
     fn heed_budget(&mut self) {
-        if self.holding.as_ref().is_some_and(|holding| holding.is_over()) {
+        if self.pump.outbox.is_over() {
             tracing::debug!("a WebSocket's peer takes nothing, as too many others do");
             self.stage = Stage::Ended;
         }
@@ -268,7 +261,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
     fn part(&mut self, is_heard: bool) {
         self.stage = Stage::Parting { is_heard, is_shut: false };
         self.clock.part();
-        (self.subscription, self.membership) = (None, None);
+        self.subscription = None;
+        self.post.leave();
         self.inbox.clear();
     }
 
@@ -347,22 +341,11 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
         }
     }
 
-    /// Counts what waits into what all connections may hold.
-    fn hold(&mut self, is_waiting: bool, has_progress: bool, cx: &Context<'_>) {
-        let bytes = self.pump.outbox.bytes();
-        match &mut self.holding {
-            _ if !is_waiting => self.holding = None,
-            None => self.holding = Some(Box::new(self.shared.gate.hold(bytes, cx.waker()))),
-            Some(holding) if has_progress => holding.progress(bytes),
-            Some(_) => {}
-        }
-    }
-
     fn poll_write(&mut self, cx: &mut Context<'_>) -> bool {
         let mut progress = false;
         let written = self.pump.poll_write(cx, &mut progress);
         self.clock.wrote(progress, written.is_ready());
-        self.hold(written.is_pending(), progress, cx);
+        self.pump.outbox.hold(&self.shared.gate, progress, cx.waker());
         self.is_held = written.is_pending() && self.pump.outbox.answers() != Answers::default();
         if matches!(written, Poll::Ready(Err(_))) {
             self.stage = Stage::Ended;

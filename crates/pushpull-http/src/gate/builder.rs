@@ -22,8 +22,9 @@ pub struct Limits {
     pub payload: usize,
     /// Longest time for the whole body of a publish to come. Default: 30 s.
     pub body_time: Duration,
-    /// Most bytes that all connections hold for peers who do not take them. Beyond it those that made no progress for
-    /// longest are closed. Default: 256 MiB.
+    /// Most bytes that WebSockets and event streams hold for peers who do not take them; bytes that they share count for
+    /// each. Beyond it those that made no progress for longest are closed, but none that made some within 2 s.
+    /// Default: 256 MiB.
     pub unsent: usize,
 }
 
@@ -125,7 +126,8 @@ impl GateBuilder {
         self
     }
 
-    /// Most bytes that all connections hold for peers who do not take them. Default: 256 MiB.
+    /// Most bytes that WebSockets and event streams hold for peers who do not take them: see [`Limits::unsent`].
+    /// Default: 256 MiB.
     #[must_use]
     pub fn with_max_unsent(mut self, bytes: usize) -> Self {
         self.limits.unsent = bytes;

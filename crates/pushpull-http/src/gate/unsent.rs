@@ -8,7 +8,14 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::Waker,
+    time::Duration,
 };
+
+use tokio::time::Instant;
+
+/// Who made progress within this time is given up for nobody: many that wait for a moment, for one large event that they
+/// share, are no danger.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// The budget of all connections of a gate.
 #[derive(Clone)]
@@ -18,8 +25,14 @@ struct Held {
     limit: usize,
     bytes: usize,
     /// By when each last made progress: of two the one with the lower number longer ago.
-    stalled: BTreeMap<u64, (usize, Arc<Verdict>)>,
+    stalled: BTreeMap<u64, Stalled>,
     next: u64,
+}
+
+struct Stalled {
+    bytes: usize,
+    since: Instant,
+    verdict: Arc<Verdict>,
 }
 
 struct Verdict {
@@ -51,11 +64,14 @@ impl Unsent {
         let at = held.next;
         held.next += 1;
         held.bytes += bytes;
-        held.stalled.insert(at, (bytes, verdict.clone()));
+        let since = Instant::now();
+        held.stalled.insert(at, Stalled { bytes, since, verdict: verdict.clone() });
         let mut given_up = Vec::new();
         while held.bytes > held.limit
-            && let Some((_, (bytes, verdict))) = held.stalled.pop_first()
+            && let Some(oldest) = held.stalled.first_entry()
+            && oldest.get().since + GRACE <= since
         {
+            let Stalled { bytes, verdict, .. } = oldest.remove();
             held.bytes -= bytes;
             given_up.push(verdict);
         }
@@ -69,8 +85,8 @@ impl Unsent {
 
     fn take(&self, at: u64) {
         let mut held = self.lock();
-        if let Some((bytes, _)) = held.stalled.remove(&at) {
-            held.bytes -= bytes;
+        if let Some(stalled) = held.stalled.remove(&at) {
+            held.bytes -= stalled.bytes;
         }
     }
 
@@ -122,12 +138,13 @@ mod tests {
         }
     }
 
-    #[test]
-    fn who_made_no_progress_for_longest_is_given_up_first() {
+    #[tokio::test(start_paused = true)]
+    async fn who_made_no_progress_for_longest_is_given_up_first() {
         let (unsent, wakes) = (Unsent::new(100), Arc::new(Wakes::default()));
         let waker = Waker::from(wakes.clone());
         let mut first = unsent.hold(40, &waker);
         let second = unsent.hold(40, &waker);
+        tokio::time::advance(GRACE).await;
         first.progress(30);
         let third = unsent.hold(20, &waker);
         assert_eq!(wakes.0.load(Ordering::Relaxed), 0, "90 of 100");
@@ -142,15 +159,17 @@ mod tests {
         assert_eq!(unsent.lock().stalled.len(), 0);
     }
 
-    #[test]
-    fn one_that_holds_too_much_by_itself_is_given_up() {
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_given_up_for_a_moment() {
         let unsent = Unsent::new(100);
-        let mut holding = unsent.hold(90, Waker::noop());
-        assert!(!holding.is_over());
-        holding.progress(101);
-        assert!(holding.is_over());
-        holding.progress(10);
-        assert!(holding.is_over(), "for good");
-        assert_eq!(unsent.lock().bytes, 0);
+        let mut first = unsent.hold(90, Waker::noop());
+        let second = unsent.hold(90, Waker::noop());
+        assert!(!first.is_over());
+        tokio::time::advance(GRACE).await;
+        let third = unsent.hold(1, Waker::noop());
+        assert!(first.is_over() && !second.is_over() && !third.is_over());
+        first.progress(10);
+        assert!(first.is_over(), "for good");
+        assert_eq!(unsent.lock().bytes, 91);
     }
 }

@@ -14,6 +14,9 @@ use tokio::net::TcpStream;
 use super::{answer::Framing, socket, write};
 use crate::{Body, BoxError};
 
+/// Bytes that are written before others have their turn.
+const TURN: usize = 128 * 1024;
+
 type Framed = Option<Result<Frame<Bytes>, BoxError>>;
 
 /// Sends `head` and then `body`, until either ends or the client is gone.
@@ -24,8 +27,12 @@ pub(super) async fn send(
     framing: Framing,
     early: &mut bool,
 ) -> io::Result<()> {
-    let (mut body, mut head, mut left) = (pin!(body), head, Left::of(framing));
+    let (mut body, mut head, mut left, mut spent) = (pin!(body), head, Left::of(framing), 0);
     loop {
+        if spent >= TURN {
+            spent = 0;
+            tokio::task::yield_now().await;
+        }
         let frame = match poll_fn(|cx| Poll::Ready(body.as_mut().poll_frame(cx))).await {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
@@ -37,6 +44,7 @@ pub(super) async fn send(
         let Some(frame) = frame else { return left.end(socket, &head).await };
         // Trailers are for who asked for them, whom the lane does not serve.
         let Ok(data) = frame.map_err(io::Error::other)?.into_data() else { continue };
+        spent += data.len();
         left.write(socket, &std::mem::take(&mut head), data).await?;
     }
 }

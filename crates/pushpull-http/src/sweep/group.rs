@@ -1,6 +1,8 @@
 //! Those who wait for one signal.
 
 use std::{
+    cmp::Reverse,
+    collections::BinaryHeap,
     fmt,
     sync::{
         Arc, Mutex, Weak,
@@ -26,8 +28,43 @@ pub(super) struct Group {
 
 #[derive(Default)]
 struct Members {
+    /// Those at the end are never free.
     all: Vec<Option<Weak<dyn Swept>>>,
-    free: Vec<usize>,
+    /// The lowest first, so that the end comes free. Some may lie beyond it.
+    free: BinaryHeap<Reverse<usize>>,
+    count: usize,
+}
+
+impl Members {
+    fn add(&mut self, member: Weak<dyn Swept>) -> usize {
+        self.count += 1;
+        match self.free.pop() {
+            Some(Reverse(at)) if at < self.all.len() => {
+                self.all[at] = Some(member);
+                at
+            }
+            _ => {
+                // What is free beyond the end is free no more.
+                self.free.clear();
+                self.all.push(Some(member));
+                self.all.len() - 1
+            }
+        }
+    }
+
+    fn remove(&mut self, at: usize) {
+        self.count -= 1;
+        self.all[at] = None;
+        self.free.push(Reverse(at));
+        while matches!(self.all.last(), Some(None)) {
+            self.all.pop();
+        }
+        if self.all.len() < self.all.capacity() / 4 {
+            self.all.shrink_to(self.all.len() * 2);
+            self.free.retain(|Reverse(at)| *at < self.all.len());
+            self.free.shrink_to(self.free.len() * 2);
+        }
+    }
 }
 
 /// A connection's place in a sweep. Given up when dropped.
@@ -54,18 +91,7 @@ impl Group {
     }
 
     pub(super) fn add(self: &Arc<Self>, member: Weak<dyn Swept>) -> Membership {
-        let mut members = lock(&self.members);
-        let at = match members.free.pop() {
-            Some(at) => {
-                members.all[at] = Some(member);
-                at
-            }
-            None => {
-                members.all.push(Some(member));
-                members.all.len() - 1
-            }
-        };
-        drop(members);
+        let at = lock(&self.members).add(member);
         Membership { group: self.clone(), at }
     }
 
@@ -108,8 +134,7 @@ impl Group {
 
     /// Ends it if nobody is in it. Called under the lock under which members are added.
     pub(super) fn close_if_empty(&self) -> bool {
-        let members = lock(&self.members);
-        let is_empty = members.free.len() == members.all.len();
+        let is_empty = lock(&self.members).count == 0;
         if is_empty {
             // Breaks the circle of the signal, the waker in it, and this.
             *lock(&self.waiter) = None;
@@ -134,12 +159,13 @@ impl Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         let mut members = lock(&self.group.members);
-        members.all[self.at] = None;
-        members.free.push(self.at);
-        let is_empty = members.free.len() == members.all.len();
+        members.remove(self.at);
+        let is_empty = members.count == 0;
         drop(members);
-        if is_empty && let Some(sweeper) = self.group.sweeper.upgrade() {
-            sweeper.remove_empty(&self.group);
+        match self.group.sweeper.upgrade() {
+            Some(sweeper) if is_empty => sweeper.remove_empty(&self.group),
+            None if is_empty => _ = self.group.close_if_empty(),
+            _ => {}
         }
     }
 }

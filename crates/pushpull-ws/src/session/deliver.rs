@@ -31,13 +31,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
         if self.stage != Stage::Running || self.inbox.has_last() || !self.pump.outbox.is_empty() {
             return false;
         }
-        self.stand();
+        let is_swept = self.stand();
         let Some(subscription) = &mut self.subscription else { return false };
         let mut batch = BATCH.take();
         batch.clear();
         // Whom the sweep serves, no signal wakes.
         let mut silent = Context::from_waker(silent_waker());
-        let is_swept = self.membership.is_some();
         let by = if is_swept { &mut silent } else { &mut *cx };
         let polled = subscription.poll_batch(by, BOUNDS, &mut batch);
         let moved = polled.is_ready();

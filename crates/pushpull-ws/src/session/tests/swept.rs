@@ -1,14 +1,13 @@
 //! Connections while a sweep serves them.
 
-use std::sync::atomic::Ordering::SeqCst;
+use std::task::Waker;
 
-use pushpull_http::{Round, Swept};
 use tokio::task::yield_now;
 
 use super::*;
 
 /// A peer of a connection that the sweep serves, and the connection.
-async fn swept(broker: &Broker, gate: &Gate, mode: Mode) -> (Peer, Weak<Connection<DuplexStream>>) {
+async fn swept(broker: &Broker, gate: &Gate, mode: Mode) -> (Peer, Weak<Connection<Session<DuplexStream>>>) {
     let (io, theirs) = duplex(4096);
     let subscription = broker.consume(asks()).await.unwrap();
     let subscribed = Some((subscription, asks().topics, Unit::None));
@@ -22,9 +21,9 @@ async fn swept(broker: &Broker, gate: &Gate, mode: Mode) -> (Peer, Weak<Connecti
     (Peer { io, decoder: Decoder::new(Side::Client, 1 << 20), read: Vec::new(), served }, connection)
 }
 
-fn is_swept(connection: &Weak<Connection<DuplexStream>>) -> bool {
+fn is_swept(connection: &Weak<Connection<Session<DuplexStream>>>) -> bool {
     let connection = Serving(connection.upgrade().expect("it goes on"));
-    connection.session().membership.is_some()
+    connection.session().post.is_swept()
 }
 
 /// At once, before anything else has its turn.
@@ -137,30 +136,6 @@ async fn who_asks_for_more_leaves_the_sweep_and_hears_of_it_at_once() {
     publish_all(&broker, &["y"]);
     assert!(peer.text().await.contains(r#""y""#));
     assert_eq!(begun.elapsed().as_secs(), 0);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_sweep_that_meets_its_task_leaves_word() {
-    let broker = Broker::memory();
-    let (io, mut theirs) = duplex(4096);
-    let subscription = broker.consume(asks()).await.unwrap();
-    let subscribed = Some((subscription, asks().topics, Unit::None));
-    let opening = Opening { subscribed, ..opening(&broker, &Gate::open(), Call::default(), Mode::Raw) };
-    let mut serving = Serving::new(io, b"", opening);
-    let mut cx = Context::from_waker(Waker::noop());
-    assert!(pin!(&mut serving).poll(&mut cx).is_pending());
-    let connection = serving.0.clone();
-    publish_all(&broker, &["x"]);
-    let its_task = serving.session();
-    connection.sweep(&mut Round::default());
-    drop(its_task);
-    assert!(connection.is_missed.load(SeqCst), "nothing was written, and its task has word");
-    assert!(pin!(&mut serving).poll(&mut cx).is_pending());
-    assert!(!connection.is_missed.load(SeqCst), "its task has looked once more");
-    let mut written = Vec::new();
-    drop((serving, connection));
-    theirs.read_to_end(&mut written).await.unwrap();
-    assert!(String::from_utf8_lossy(&written).contains(r#""data":"x""#), "{written:?}");
 }
 
 #[tokio::test(start_paused = true)]
