@@ -70,8 +70,12 @@ impl Transports {
     #[allow(dead_code, reason = "without any transport none is added")]
     pub(crate) fn add<S>(&mut self, transport: Transport, service: S)
     where
-        S: tower_service::Service<Request<()>, Response = Response<Body>, Error = Infallible, Future = Answer>
-            + Clone
+        S: tower_service::Service<
+                Request<()>,
+                Response = Response<Body>,
+                Error = Infallible,
+                Future = Answer,
+            > + Clone
             + Send
             + Sync
             + 'static,
