@@ -19,7 +19,7 @@ use crate::{
     Action, Authorizer, Body, Drain, Endpoint, Metrics, Origins, Query, Rejection, Token, Transport,
     body::without_body,
     origin,
-    sweep::{Alarm, Membership, Sweeps, Swept},
+    sweep::{Alarm, Membership, Sweeps, Swept, Turn},
 };
 
 pub use builder::{ConfigError, GateBuilder, Limits, Peer};
@@ -111,6 +111,13 @@ impl Gate {
     /// An alarm for a connection, on the runtime that it is called on. Outside a runtime it never goes off.
     pub fn alarm(&self) -> Alarm {
         self.0.sweeps.alarm()
+    }
+
+    /// A place among the tasks that a source woke all at once, of which a few go on at a time: `waker` is woken when its turn
+    /// [has come](Turn::has_come). Who goes on later has more to take, and those who publish are not kept waiting for all.
+    /// `None` outside a runtime, where nobody has to wait.
+    pub fn turn(&self, waker: &Waker) -> Option<Turn> {
+        self.0.sweeps.turn(waker)
     }
 
     /// Counts `bytes` that wait for a peer who does not take them into what all connections may hold so

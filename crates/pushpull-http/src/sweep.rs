@@ -18,6 +18,7 @@ mod connection;
 mod group;
 mod nudged;
 mod round;
+mod turnstile;
 
 use std::{
     collections::HashMap,
@@ -44,6 +45,8 @@ use group::Group;
 pub use group::Membership;
 pub use nudged::Nudged;
 pub use round::{Round, Taken};
+pub use turnstile::Turn;
+use turnstile::Turnstile;
 
 /// Connections served before others have their turn.
 const CHUNK: usize = 24;
@@ -70,6 +73,7 @@ struct Shards {
     all: Vec<Arc<Sweeper>>,
     next: AtomicUsize,
     wheel: Arc<Wheel>,
+    turnstile: Arc<Turnstile>,
 }
 
 /// One task's part of the work: groups of connections, and those of them that have news.
@@ -109,6 +113,11 @@ impl Sweeps {
         Alarm::new(self.here().map(|(_, shards)| shards.wheel.clone()))
     }
 
+    /// A place among the tasks of the runtime that wait to go on. `None` outside a runtime.
+    pub(crate) fn turn(&self, waker: &Waker) -> Option<Turn> {
+        self.here().map(|(handle, shards)| shards.turnstile.wait(waker, &handle))
+    }
+
     fn here(&self) -> Option<(Handle, Arc<Shards>)> {
         let handle = Handle::try_current().ok()?;
         let mut runtimes = lock(&self.runtimes);
@@ -136,6 +145,7 @@ impl Shards {
             all: (0..workers.max(1)).map(|_| sweeper()).collect(),
             next: AtomicUsize::new(0),
             wheel: Arc::new(Wheel::new(drain)),
+            turnstile: Arc::default(),
         }
     }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use http::{Request, Response, header::IF_NONE_MATCH, request::Parts};
 use pushpull_core::{Batch, Context, Cursor, Fetch, FetchError, Pull, Start, StartAt};
-use pushpull_http::{Alarm, Body, Endpoint, Gate, PollRequest, Query};
+use pushpull_http::{Alarm, Body, Endpoint, Gate, PollRequest, Query, Turn};
 use tokio::time::Instant;
 use tower_service::Service;
 
@@ -93,9 +93,17 @@ impl LongpollService {
         let mut fetching = (*self.pull).fetch(poll.cx(), poll.fetch().clone());
         let expires = poll.cx().identity.as_ref().and_then(|identity| identity.expires);
         let (mut alarm, mut waker) = (None::<Alarm>, None::<Waker>);
+        let mut turn = None::<Turn>;
         poll_fn(|cx| {
-            if let Poll::Ready(fetched) = fetching.as_mut().poll(cx) {
-                return Poll::Ready(Waited::Fetched(fetched));
+            // Of a thousand that one event wakes each goes on in its turn, and takes what came until then along.
+            if waker.is_some() && turn.is_none() {
+                turn = self.gate.turn(cx.waker());
+            }
+            if turn.as_ref().is_none_or(Turn::has_come) {
+                turn = None;
+                if let Poll::Ready(fetched) = fetching.as_mut().poll(cx) {
+                    return Poll::Ready(Waited::Fetched(fetched));
+                }
             }
             let alarm = alarm.get_or_insert_with(|| self.gate.alarm());
             if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
