@@ -30,7 +30,8 @@ pub trait Feed: Send {
     /// `out.more`. `None` is the end, said once. With `bounds.events == 0` it takes gaps and places only.
     ///
     /// A feed that is polled with the [`silent_waker`](crate::silent_waker) registers no waker: whoever sweeps
-    /// many subscriptions waits for [`Standing::signal`] instead.
+    /// many subscriptions waits for [`Standing::signal`] instead. One that found nothing yet and would have woken its waker to
+    /// look on sets `out.more` all the same: that wake-up reaches nobody.
     ///
     /// # Cancel safety
     /// What was not put into `out` is still to come.
