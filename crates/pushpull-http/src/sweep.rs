@@ -144,7 +144,7 @@ impl Shards {
         Self {
             all: (0..workers.max(1)).map(|_| sweeper()).collect(),
             next: AtomicUsize::new(0),
-            wheel: Arc::new(Wheel::new(drain)),
+            wheel: Arc::new(Wheel::new(handle.clone(), drain)),
             turnstile: Arc::default(),
         }
     }

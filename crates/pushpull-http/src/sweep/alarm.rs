@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep_until},
+};
 
 use super::lock;
 use crate::Drain;
@@ -34,6 +37,8 @@ const UNSET: u32 = u32::MAX;
 
 /// The alarms of one runtime.
 pub(super) struct Wheel {
+    /// That of the task, whoever sets an alarm from wherever.
+    runtime: Handle,
     base: Instant,
     drain: Drain,
     state: Mutex<State>,
@@ -65,8 +70,8 @@ enum Entry {
 }
 
 impl Wheel {
-    pub(super) fn new(drain: Drain) -> Self {
-        Self { base: Instant::now(), drain, state: Mutex::default() }
+    pub(super) fn new(runtime: Handle, drain: Drain) -> Self {
+        Self { runtime, base: Instant::now(), drain, state: Mutex::default() }
     }
 
     /// The first tick that is not before `at`.
@@ -92,7 +97,7 @@ impl Wheel {
             task.wake();
         }
         if !was_running {
-            tokio::spawn(turn(self.clone()));
+            self.runtime.spawn(turn(self.clone()));
         }
         (tick, at)
     }
