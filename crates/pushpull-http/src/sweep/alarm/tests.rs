@@ -21,7 +21,7 @@ impl Count {
 }
 
 fn wheel() -> Arc<Wheel> {
-    Arc::new(Wheel::new(tokio::runtime::Handle::current(), Drain::new(Duration::ZERO)))
+    Arc::new(Wheel::new(Handle::current(), Drain::new(Duration::ZERO)))
 }
 
 /// An alarm of `wheel` that is set to go off in so many seconds.
