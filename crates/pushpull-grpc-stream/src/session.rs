@@ -7,7 +7,7 @@ use std::{
     convert::Infallible,
     fmt,
     future::Future,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -17,7 +17,7 @@ use http_body::Frame;
 use pushpull_core::{
     Cursor, ErrorKind, Problem, Producer, Push, Start, StartAt, Subscribe, Subscription, Topics,
 };
-use pushpull_http::{ConnectionGuard, Drain, Gate, Nudged, Rejection, proto};
+use pushpull_http::{ConnectionGuard, Drain, Gate, Nudged, Rejection, proto, yield_turn};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 use tonic::{Status, Streaming};
 
@@ -148,8 +148,7 @@ impl Session {
                 Stage::Ended => return Poll::Ready(None),
             }
             if self.spent >= TURN {
-                // Behind the other tasks and all that waits for a socket: waking oneself would come before those.
-                let _ = pin!(tokio::task::yield_now()).poll(cx);
+                yield_turn(cx);
                 return Poll::Pending;
             }
             self.poll_end(cx);

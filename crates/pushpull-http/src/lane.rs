@@ -22,7 +22,7 @@ use std::{
     future::Future,
     net::SocketAddr,
     ops::ControlFlow,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -35,6 +35,7 @@ use tower_service::Service;
 use crate::{
     Body,
     listener::{Answering, Checked, Incomings, Place, Shared},
+    yield_turn,
 };
 
 use answer::{Framing, Unsent};
@@ -115,8 +116,7 @@ where
         let Some(stream) = lane.stream else { return Poll::Ready(ControlFlow::Break(None)) };
         match turn.settle(stream) {
             Ok(None) if turn.is_over() => {
-                // Behind all that waits for a socket: to wake oneself would come before.
-                let _ = pin!(tokio::task::yield_now()).poll(cx);
+                yield_turn(cx);
                 Poll::Pending
             }
             Ok(None) => self.poll_next(turn, cx),

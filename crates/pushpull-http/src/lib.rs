@@ -65,7 +65,7 @@ pub use {
     origin::Origins,
     poll::{MAX_PAGE, PollRequest},
     status::StatusService,
-    sweep::{Alarm, Connection, Membership, Nudged, Post, Round, Served, Swept, Taken, Turn},
+    sweep::{Alarm, Connection, Membership, Nudged, Post, Round, Served, Swept, Taken, Turn, yield_turn},
     topics::TopicService,
 };
 

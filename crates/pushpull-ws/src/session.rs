@@ -12,15 +12,13 @@ mod serving;
 
 use std::{
     fmt,
-    future::Future,
-    pin::pin,
     sync::{Arc, Weak},
     task::{Context, Poll},
     time::Duration,
 };
 
 use pushpull_core::{Cursor, Subscription, Topics};
-use pushpull_http::{Connection, ConnectionGuard, Gate, Post};
+use pushpull_http::{Connection, ConnectionGuard, Gate, Post, yield_turn};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::OwnedSemaphorePermit,
@@ -360,12 +358,6 @@ fn intervals(gate: &Gate, shape: Shape, cx: &pushpull_core::Context) -> Interval
         beat: (shape.mode != Mode::Raw).then(|| gate.keep_alive()),
         expires: cx.identity.as_ref().and_then(|identity| identity.expires),
     }
-}
-
-/// Asks for another turn, behind the other tasks and all that waits for a socket. Waking oneself would come before the
-/// sockets: a runtime in which some task is always ready looks at them once in dozens of polls.
-fn yield_turn(cx: &mut Context<'_>) {
-    let _ = pin!(tokio::task::yield_now()).poll(cx);
 }
 
 impl<I> fmt::Debug for Session<I> {

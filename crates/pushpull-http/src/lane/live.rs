@@ -1,9 +1,7 @@
 //! A [`Live`] body, written to a socket by the connection's own task and by the sweep, whoever comes first.
 
 use std::{
-    future::Future,
     io,
-    pin::pin,
     sync::{Arc, Weak},
     task::{Context, Poll, ready},
 };
@@ -15,6 +13,7 @@ use super::socket;
 use crate::{
     Connection, Holding, Post, Round, Served,
     live::{Given, Live, in_chunk},
+    yield_turn,
 };
 
 /// What ends a chunked body (RFC 9112, 7.1).
@@ -83,8 +82,8 @@ impl Served for Writing {
             if self.is_ended {
                 return Poll::Ready(Ok(()));
             }
-            let (standing, me) = (self.body.standing(), self.me.clone());
-            let is_swept = self.post.stand(self.body.gate(), standing.as_ref(), || me);
+            let (standing, me) = (self.body.standing(), &self.me);
+            let is_swept = self.post.stand(self.body.gate(), standing.as_ref(), || me.clone());
             match self.body.poll_bytes(cx, is_swept) {
                 Poll::Ready(Some(bytes)) => self.put(bytes),
                 Poll::Ready(None) => self.end(),
@@ -95,8 +94,7 @@ impl Served for Writing {
                 }
             }
         }
-        // Behind all that waits for a socket: to wake oneself would come before.
-        let _ = pin!(tokio::task::yield_now()).poll(cx);
+        yield_turn(cx);
         Poll::Pending
     }
 

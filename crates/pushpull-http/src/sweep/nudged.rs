@@ -2,13 +2,13 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Mutex},
     task::{Context, Waker},
 };
 
 use pushpull_core::Standing;
 
-use super::{Membership, Round, Swept, lock};
+use super::{Post, Round, Swept, lock};
 use crate::Gate;
 
 /// What a woken task does is more than a write, and by how much nobody knows.
@@ -18,7 +18,7 @@ const WEIGHT: usize = 3;
 /// are woken at once the last finds all that was published meanwhile only by chance, of those woken in turns each does.
 #[derive(Default)]
 pub struct Nudged {
-    membership: Option<Membership>,
+    post: Post,
     sleeper: Option<Arc<Sleeper>>,
 }
 
@@ -29,21 +29,14 @@ impl Nudged {
     /// Joins the sweep of those who stand with `standing`, or leaves it where it stands with nobody. Whether it is woken by
     /// a sweep from now on: then look for news after it, with the [silent waker](pushpull_core::silent_waker).
     pub fn stand(&mut self, gate: &Gate, standing: Option<&Standing>, cx: &Context<'_>) -> bool {
-        let Some(standing) = standing else {
-            self.membership = None;
-            return false;
-        };
         let sleeper = self.sleeper.get_or_insert_default();
-        let mut waker = lock(&sleeper.0);
-        if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
-            *waker = Some(cx.waker().clone());
+        if standing.is_some() {
+            let mut waker = lock(&sleeper.0);
+            if !waker.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+                *waker = Some(cx.waker().clone());
+            }
         }
-        drop(waker);
-        if !self.membership.as_ref().is_some_and(|known| known.is_of(&standing.signal)) {
-            let member: Weak<dyn Swept> = Arc::<Sleeper>::downgrade(sleeper);
-            self.membership = gate.sweep(standing, member);
-        }
-        self.membership.is_some()
+        self.post.stand(gate, standing, || Arc::<Sleeper>::downgrade(sleeper))
     }
 }
 
@@ -63,6 +56,6 @@ impl Swept for Sleeper {
 
 impl fmt::Debug for Nudged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Nudged").field("is_swept", &self.membership.is_some()).finish_non_exhaustive()
+        f.debug_struct("Nudged").field("is_swept", &self.post.is_swept()).finish_non_exhaustive()
     }
 }

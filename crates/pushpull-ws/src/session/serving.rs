@@ -80,8 +80,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
     /// Joins the sweep of those that its subscription stands with, or leaves it where it stands with them no more.
     pub(super) fn stand(&mut self) -> bool {
         let standing = self.subscription.as_ref().and_then(|running| running.standing());
-        let me = self.me.clone();
-        self.post.stand(&self.shared.gate, standing.as_ref(), || me)
+        let me = &self.me;
+        self.post.stand(&self.shared.gate, standing.as_ref(), || me.clone())
     }
 
     fn write_joined(&mut self, bytes: Bytes, events: u64, cx: &mut Context<'_>) {

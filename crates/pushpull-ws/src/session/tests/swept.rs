@@ -1,6 +1,6 @@
 //! Connections while a sweep serves them.
 
-use std::task::Waker;
+use std::{future::Future, pin::pin, task::Waker};
 
 use tokio::task::yield_now;
 
