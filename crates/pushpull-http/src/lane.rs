@@ -1,16 +1,15 @@
 //! The fast lane: plain HTTP/1.1 requests, taken from the socket and answered without hyper.
 //!
-//! What has come is only looked at until it is sure to be plain ([`head::judge`]); then exactly its bytes are taken, and
-//! the same service answers it. Requests that came together are answered together, as far as nothing waits ([`turn`]). In any doubt the socket goes to hyper, with all its bytes in it. Between two requests a
-//! connection holds no buffer.
-//!
-//! A socket with bytes in it is always readable, so after a look at a head that is not whole its readiness is cleared: the
-//! next bytes, or the end, wake the connection again (edge-triggered polling, which tokio has on every Unix).
+//! What has come is received into a buffer that all connections of a thread share, and judged ([`head::judge`]). What is a
+//! plain request is answered by the same service; requests that came together are answered together, as far as nothing waits
+//! ([`turn`]). What is left when others have their turn, mostly nothing, is kept in as many bytes ([`received`]). In any doubt
+//! the socket goes to hyper together with all that was received and not taken ([`Rewound`]).
 
 mod answer;
 mod date;
 mod head;
 mod live;
+mod received;
 mod rest;
 mod socket;
 mod stream;
@@ -34,26 +33,26 @@ use tower_service::Service;
 
 use crate::{
     Body,
-    listener::{Answering, Checked, Incomings, Place, Shared},
+    listener::{Answering, Checked, Incomings, Place, Rewound, Shared},
     yield_turn,
 };
 
 use answer::{Framing, Unsent};
-use head::{Asked, Plain};
+use head::{Asked, Plain, Verdict};
 use rest::{Next, Rest};
-use turn::Turn;
+use turn::{Ahead, Turn};
 
 /// What the lane leaves a connection to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Onward {
     Http1,
     Http2,
-    /// Bytes that have come, with a bare `>` in the request line among them.
-    Bare(usize),
+    /// HTTP/1.1, with a bare `>` in the request line.
+    Bare,
 }
 
 /// The socket and what is to be spoken on it, where a request is not plain; `None` once the connection has ended.
-type Left = Option<(TcpStream, Onward)>;
+type Left = Option<(Rewound, Onward)>;
 
 /// The socket, and whether bytes of the next request came; `None` once the connection has ended.
 type Finished = Option<(TcpStream, bool)>;
@@ -71,11 +70,19 @@ pin_project! {
         // Whether bytes of the next request came before the answer was done.
         is_early: bool,
         rest: Rest,
-        // What the socket did not take of the answers before the one under way. Boxed: it is rare.
-        behind: Option<Box<write::Left>>,
+        aside: Option<Box<Aside>>,
         #[pin]
         stage: Stage<F>,
     }
+}
+
+/// What is rare, and lasts no longer than an answer or the rest of a request.
+#[derive(Default)]
+struct Aside {
+    /// What the socket did not take of the answers before the one under way.
+    behind: Option<write::Left>,
+    /// What was received and not taken yet: at most [`received::ROOM`] bytes.
+    kept: Option<Box<[u8]>>,
 }
 
 pin_project! {
@@ -97,7 +104,7 @@ where
         let rest = Rest::new(&place.config, place.alarms.alarm());
         let asked = Asked { is_head: false, closes: false };
         let (stream, stage) = (Some(stream), Stage::Resting);
-        Self { stream, peer, place, asked, is_early: false, rest, behind: None, stage }
+        Self { stream, peer, place, asked, is_early: false, rest, aside: None, stage }
     }
 
     pub(crate) fn peer(&self) -> SocketAddr {
@@ -108,40 +115,46 @@ where
         &self.place
     }
 
-    fn poll_rest(self: Pin<&mut Self>, turn: &mut Turn, cx: &mut Context<'_>) -> Poll<ControlFlow<Left>> {
-        if let Some(plain) = turn.next() {
-            return Poll::Ready(self.ask(*plain, turn));
-        }
-        let lane = self.as_ref().project_ref();
+    fn poll_rest(mut self: Pin<&mut Self>, turn: &mut Turn, cx: &mut Context<'_>) -> Poll<ControlFlow<Left>> {
+        let lane = self.as_mut().project();
+        turn.resume(lane.aside.take().and_then(|aside| aside.kept));
+        let verdict = match turn.ahead() {
+            Ahead::Request(plain) => return Poll::Ready(self.ask(*plain, turn)),
+            Ahead::Other(verdict) => verdict,
+        };
         let Some(stream) = lane.stream else { return Poll::Ready(ControlFlow::Break(None)) };
         match turn.settle(stream) {
             Ok(None) if turn.is_over() => {
                 yield_turn(cx);
                 Poll::Pending
             }
-            Ok(None) => self.poll_next(turn, cx),
+            Ok(None) => self.poll_next(turn, verdict, cx),
             Ok(Some(left)) => Poll::Ready(self.send_on(Unsent::Left(left))),
             Err(_) => Poll::Ready(ControlFlow::Break(None)),
         }
     }
 
-    fn poll_next(mut self: Pin<&mut Self>, turn: &mut Turn, cx: &mut Context<'_>) -> Poll<ControlFlow<Left>> {
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        turn: &mut Turn,
+        verdict: Option<Verdict>,
+        cx: &mut Context<'_>,
+    ) -> Poll<ControlFlow<Left>> {
         let lane = self.as_mut().project();
         let Some(stream) = lane.stream else { return Poll::Ready(ControlFlow::Break(None)) };
-        let (config, drain) = (&lane.place.config, &lane.place.drain);
-        let (onward, is_late) = match ready!(lane.rest.poll_next(stream, turn, config, drain, cx)) {
+        let times = (&lane.place.config, &lane.place.drain);
+        let onward = match ready!(lane.rest.poll_next(stream, turn, verdict, times, cx)) {
             Next::Request(plain) => return Poll::Ready(self.ask(*plain, turn)),
-            Next::Onward(onward) => (onward, false),
-            Next::Late(onward) => (onward, true),
+            Next::Onward(onward) => onward,
             Next::End => {
                 lane.stream.take().as_ref().map(socket::close);
                 return Poll::Ready(ControlFlow::Break(None));
             }
         };
         lane.rest.pause();
-        let stream = lane.stream.take();
-        let stream = if is_late { stream.and_then(socket::rearm) } else { stream };
-        Poll::Ready(ControlFlow::Break(stream.map(|stream| (stream, onward))))
+        let first = turn.kept().unwrap_or_default();
+        let left = lane.stream.take().map(|stream| (Rewound::new(first, stream), onward));
+        Poll::Ready(ControlFlow::Break(left))
     }
 
     /// Hands a request to the service.
@@ -166,17 +179,19 @@ where
         else {
             return Poll::Ready(ControlFlow::Continue(()));
         };
-        if let Some(left) = lane.behind
-            && ready!(write::poll_left(stream, left, cx)).is_err()
+        if let Some(aside) = lane.aside
+            && let Some(left) = &mut aside.behind
         {
-            return Poll::Ready(ControlFlow::Break(None));
+            if ready!(write::poll_left(stream, left, cx)).is_err() {
+                return Poll::Ready(ControlFlow::Break(None));
+            }
+            aside.behind = None;
         }
-        *lane.behind = None;
         let Poll::Ready(Ok(response)) = answering.poll(cx) else {
             return match turn.settle(stream) {
                 Ok(None) => socket::poll_gone(stream, lane.is_early, cx).map(|()| ControlFlow::Break(None)),
                 Ok(Some(left)) => {
-                    *lane.behind = Some(Box::new(left));
+                    lane.aside.get_or_insert_default().behind = Some(left);
                     Poll::Ready(ControlFlow::Continue(()))
                 }
                 Err(_) => Poll::Ready(ControlFlow::Break(None)),
@@ -193,7 +208,6 @@ where
                 let stream = lane.stream.take();
                 Poll::Ready(self.go_on(stream))
             }
-            Some(_) if turn.consume(stream).is_err() => Poll::Ready(ControlFlow::Break(None)),
             Some(unsent) => Poll::Ready(self.send_on(unsent)),
         }
     }
@@ -275,11 +289,26 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Left> {
         let mut turn = Turn::default();
+        let polled = self.as_mut().poll_turn(&mut turn, cx);
+        if polled.is_pending()
+            && let Some(kept) = turn.kept()
+        {
+            self.project().aside.get_or_insert_default().kept = Some(kept);
+        }
+        polled
+    }
+}
+
+impl<S> Lane<S, S::Future>
+where
+    S: Service<Incomings, Response = Response<Body>, Error = Infallible> + Clone,
+{
+    fn poll_turn(mut self: Pin<&mut Self>, turn: &mut Turn, cx: &mut Context<'_>) -> Poll<Left> {
         loop {
             let lane = self.as_mut().project();
             let step = match lane.stage.project() {
-                StageProj::Resting => ready!(self.as_mut().poll_rest(&mut turn, cx)),
-                StageProj::Answering { .. } => ready!(self.as_mut().poll_answer(&mut turn, cx)),
+                StageProj::Resting => ready!(self.as_mut().poll_rest(turn, cx)),
+                StageProj::Answering { .. } => ready!(self.as_mut().poll_answer(turn, cx)),
                 StageProj::Streaming { live } => {
                     let finished = ready!(live.poll(cx));
                     self.as_mut().finished(finished)

@@ -59,13 +59,15 @@ pub use {
         Call, CallKind, ConfigError, ConnectionGuard, Entry, Gate, GateBuilder, Holding, Limits, Peer,
         Refusal, RefusalKind, expired,
     },
-    listener::{Incomings, Listener, ListenerConfig},
+    listener::{Incomings, Listener, ListenerConfig, Rewound},
     live::{Given, Live, in_chunk},
     metrics::{Exposition, Metrics, Observation, Observed, Rejection},
     origin::Origins,
     poll::{MAX_PAGE, PollRequest},
     status::StatusService,
-    sweep::{Alarm, Connection, Membership, Nudged, Post, Round, Served, Swept, Taken, Turn, yield_turn},
+    sweep::{
+        Alarm, Connection, Membership, Moment, Nudged, Post, Round, Served, Swept, Taken, Turn, yield_turn,
+    },
     topics::TopicService,
 };
 

@@ -3,6 +3,7 @@
 mod checked;
 mod connection;
 mod host;
+mod rewound;
 mod socket;
 mod target;
 
@@ -36,6 +37,7 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 pub(crate) use checked::{Answering, Checked};
 pub(crate) use connection::Connection;
+pub use rewound::Rewound;
 
 /// A request as a [`Listener`] hands it to its service. Its extensions bear the [`Peer`](crate::Peer).
 pub type Incomings = Request<Body>;

@@ -9,11 +9,12 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{Request, Response, header::ORIGIN, request::Parts};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::{rt::TokioIo, server::conn::auto};
 use pushpull_core::{Context, ErrorKind, Problem, Producer, Push};
-use pushpull_http::{Body, Entry, Format, Gate, RefusalKind, Rejection, problem::problem_response};
+use pushpull_http::{Body, Entry, Format, Gate, RefusalKind, Rejection, Rewound, problem::problem_response};
 use tokio::{net::TcpStream, sync::Semaphore};
 use tower_service::Service;
 
@@ -167,22 +168,35 @@ async fn serve(on_upgrade: OnUpgrade, opening: Opening) {
 
 /// Takes the socket itself where it is one, so that hyper's buffers go.
 fn run(upgraded: Upgraded, opening: Opening) {
-    let socket = match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => Ok((parts.io, parts.read_buf)),
-        Err(upgraded) => match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
-            Ok(parts) => Ok((parts.io, parts.read_buf)),
-            Err(upgraded) => Err(upgraded),
-        },
-    };
     // A task of its own, which has no room for what came before.
-    match socket {
-        Ok((io, early)) => {
-            let stream = io.into_inner();
+    match socket_of(upgraded) {
+        Ok((stream, early)) => {
             let _ = stream.set_nodelay(true);
             tokio::spawn(Serving::new(stream, &early, opening));
         }
         Err(upgraded) => {
             tokio::spawn(Serving::new(TokioIo::new(upgraded), b"", opening));
+        }
+    }
+}
+
+/// The socket below, and what was received of it already: of a [`Listener`](pushpull_http::Listener) or of hyper as it is
+/// mostly used.
+fn socket_of(upgraded: Upgraded) -> Result<(TcpStream, Bytes), Upgraded> {
+    let upgraded = match upgraded.downcast::<TokioIo<Rewound>>() {
+        Ok(parts) => {
+            let (behind, stream) = parts.io.into_inner().into_parts();
+            let early =
+                if behind.is_empty() { parts.read_buf } else { [parts.read_buf, behind].concat().into() };
+            return Ok((stream, early));
+        }
+        Err(upgraded) => upgraded,
+    };
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => Ok((parts.io.into_inner(), parts.read_buf)),
+        Err(upgraded) => {
+            let parts = auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded)?;
+            Ok((parts.io.into_inner(), parts.read_buf))
         }
     }
 }

@@ -10,22 +10,18 @@ use tokio::{net::TcpStream, time::Instant};
 use super::{
     Onward,
     head::{Plain, Verdict},
-    socket,
     turn::Turn,
 };
 use crate::{Alarm, Drain, ListenerConfig};
 
-/// How long the lane waits for the rest of a body whose head has come, or of a head behind other requests. Then it is
-/// hyper's to wait: what is left in a socket holds the whole segment that it came in, and the system may have no room for
-/// the rest.
+/// How long the lane waits for the rest of a body whose head has come. Then it is the service's to wait, by its own times.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// What comes after a rest.
 pub(super) enum Next {
     Request(Box<Plain>),
+    /// With what was received and not taken.
     Onward(Onward),
-    /// The same, after the readiness of the socket was cleared.
-    Late(Onward),
     End,
 }
 
@@ -66,45 +62,50 @@ impl Rest {
         self.alarm.unset();
     }
 
-    /// Takes the next request if that is plain, or says what comes else.
+    /// Takes the next request if that is plain, or says what comes else. `verdict`: of what was received, if that was judged
+    /// already.
     pub(super) fn poll_next(
         &mut self,
-        stream: &TcpStream,
+        stream: &mut TcpStream,
         turn: &mut Turn,
-        config: &ListenerConfig,
-        drain: &Drain,
+        verdict: Option<Verdict>,
+        (config, drain): (&ListenerConfig, &Drain),
         cx: &mut Context<'_>,
     ) -> Poll<Next> {
-        while let Poll::Ready(looked) = socket::poll_look(stream, turn, cx) {
-            let Ok(Some((verdict, seen))) = looked else { return Poll::Ready(Next::End) };
+        let mut verdict = verdict.or_else(|| turn.judge());
+        loop {
             match verdict {
-                Verdict::Plain(plain) => return Poll::Ready(Next::Request(plain)),
-                Verdict::Partial => self.see_head(config),
-                Verdict::BodyPartial => self.see_body(),
-                Verdict::Bare => return Poll::Ready(Next::Onward(Onward::Bare(seen))),
-                Verdict::Http2 if matches!(self.stage, Stage::New | Stage::First) => {
+                None => {}
+                Some(Verdict::Plain(plain)) => return Poll::Ready(Next::Request(plain)),
+                Some(Verdict::Partial) => self.see_head(config),
+                Some(Verdict::BodyPartial) => self.see_body(),
+                Some(Verdict::Bare) => return Poll::Ready(Next::Onward(Onward::Bare)),
+                Some(Verdict::Http2) if matches!(self.stage, Stage::New | Stage::First) => {
                     return Poll::Ready(Next::Onward(Onward::Http2));
                 }
-                Verdict::Other | Verdict::Http2 => return Poll::Ready(Next::Onward(Onward::Http1)),
+                Some(Verdict::Other | Verdict::Http2) => return Poll::Ready(Next::Onward(Onward::Http1)),
+            }
+            match turn.poll_more(stream, cx) {
+                Poll::Ready(Ok(1..)) => verdict = turn.judge(),
+                Poll::Ready(_) => return Poll::Ready(Next::End),
+                Poll::Pending => break,
             }
         }
         let is_due = self.alarm.poll_at(self.due, cx).is_ready();
         match self.stage {
             _ if !is_due && !drain.is_draining() => Poll::Pending,
-            Stage::Cut if !drain.is_draining() => Poll::Ready(Next::Late(Onward::Http1)),
-            Stage::Body => Poll::Ready(Next::Late(Onward::Http1)),
+            Stage::Body => Poll::Ready(Next::Onward(Onward::Http1)),
             _ => Poll::Ready(Next::End),
         }
     }
 
     fn see_head(&mut self, config: &ListenerConfig) {
-        match self.stage {
-            Stage::New => (self.due, self.stage) = (Instant::now() + config.head, Stage::First),
-            Stage::Later => {
-                (self.due, self.stage) = (self.due.min(Instant::now() + PATIENCE), Stage::Cut);
-            }
-            Stage::First | Stage::Cut | Stage::Body => {}
-        }
+        let begun = match self.stage {
+            Stage::New => Stage::First,
+            Stage::Later => Stage::Cut,
+            Stage::First | Stage::Cut | Stage::Body => return,
+        };
+        (self.due, self.stage) = (Instant::now() + config.head, begun);
     }
 
     fn see_body(&mut self) {

@@ -1,13 +1,17 @@
-//! Requests that came together: taken one after another without another look, and answered in one write.
+//! Requests that came together: taken one after another from what was received at once, and answered in one write.
 
-use std::io;
+use std::{
+    io,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
 
 use super::{
     head::{Plain, Verdict},
-    socket, write,
+    received::Received,
+    write,
 };
 
 /// Most requests that a connection has answered before others have their turn.
@@ -15,39 +19,64 @@ const MOST: usize = 32;
 /// Bytes of answers from which on they are written, even if more requests are there.
 const GATHERED: usize = 16 * 1024;
 
-/// What is under way while a connection is polled. It is settled before the poll ends.
+/// What is under way while a connection is polled. It is settled, and what is left of it kept, before the poll ends.
 #[derive(Debug, Default)]
 pub(super) struct Turn {
-    // Bytes that were looked at, and how many of them are requests that were taken.
-    seen: usize,
-    taken: usize,
+    received: Received,
     requests: usize,
     gathered: Vec<u8>,
 }
 
+/// What is the next of a connection.
+#[derive(Debug)]
+pub(super) enum Ahead {
+    Request(Box<Plain>),
+    /// Anything else, as far as it was judged already.
+    Other(Option<Verdict>),
+}
+
 impl Turn {
-    /// Notes a request that was taken from the socket.
+    /// Goes on with what an earlier turn left.
+    pub(super) fn resume(&mut self, kept: Option<Box<[u8]>>) {
+        if let Some(kept) = kept {
+            self.received.put(&kept);
+        }
+    }
+
+    /// What was received and not taken.
+    pub(super) fn kept(&self) -> Option<Box<[u8]>> {
+        self.received.kept()
+    }
+
+    /// Takes the next request behind others, if it is whole and plain and may be answered with them.
+    pub(super) fn ahead(&mut self) -> Ahead {
+        match self.may_gather().then(|| self.judge()).flatten() {
+            Some(Verdict::Plain(plain)) => Ahead::Request(plain),
+            verdict => Ahead::Other(verdict),
+        }
+    }
+
+    /// Judges what was received, and takes it if it is a request. `None` if there is nothing to judge.
+    pub(super) fn judge(&mut self) -> Option<Verdict> {
+        let verdict = (!self.received.is_empty()).then(|| self.received.judge());
+        if let Some(Verdict::Plain(plain)) = &verdict {
+            self.received.take(plain.bytes);
+        }
+        verdict
+    }
+
+    /// Receives what has come. How many bytes: none if the client has ended.
+    pub(super) fn poll_more(
+        &mut self,
+        stream: &mut TcpStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        self.received.poll_more(stream, cx)
+    }
+
+    /// Notes a request that is asked.
     pub(super) fn begin(&mut self) {
         self.requests += 1;
-    }
-
-    /// Notes that a request of `taken` bytes is the first of `seen`, which are still in the socket.
-    pub(super) fn begin_ahead(&mut self, taken: usize, seen: usize) {
-        (self.taken, self.seen) = (taken, seen);
-    }
-
-    /// The next request of those looked at, if it is whole and plain.
-    pub(super) fn next(&mut self) -> Option<Box<Plain>> {
-        if !self.may_gather() {
-            return None;
-        }
-        match socket::judge_again(self.taken, self.seen) {
-            Verdict::Plain(plain) => {
-                self.taken += plain.bytes;
-                Some(plain)
-            }
-            _ => None,
-        }
     }
 
     /// Whether others are to have their turn.
@@ -72,19 +101,11 @@ impl Turn {
     }
 
     fn may_gather(&self) -> bool {
-        self.seen > self.taken && !self.is_over() && self.gathered.len() < GATHERED
+        !self.received.is_empty() && !self.is_over() && self.gathered.len() < GATHERED
     }
 
-    /// Takes from the socket what was taken of what it was looked at.
-    pub(super) fn consume(&mut self, stream: &TcpStream) -> io::Result<()> {
-        let taken = std::mem::take(&mut self.taken);
-        self.seen = 0;
-        socket::take(stream, taken)
-    }
-
-    /// The same, and writes the answers that were gathered. Gives back what the socket did not take.
+    /// Writes the answers that were gathered. Gives back what the socket did not take.
     pub(super) fn settle(&mut self, stream: &TcpStream) -> io::Result<Option<write::Left>> {
-        self.consume(stream)?;
         if self.gathered.is_empty() {
             return Ok(None);
         }

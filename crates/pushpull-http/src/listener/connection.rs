@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{Request, Response};
 use hyper::{
     body::{Body as _, Incoming},
@@ -19,11 +20,11 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use pin_project_lite::pin_project;
-use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tower_service::Service;
 
-use super::{Checked, Incomings, Place, Shared, target};
+use super::{Checked, Incomings, Place, Rewound, Shared, target};
 use crate::{
     Body, Drain,
     lane::{Lane, Onward},
@@ -122,31 +123,34 @@ where
     }
 }
 
-async fn go_on<S>(stream: TcpStream, onward: Onward, peer: SocketAddr, shared: Arc<Shared<S>>)
+async fn go_on<S>(stream: Rewound, onward: Onward, peer: SocketAddr, shared: Arc<Shared<S>>)
 where
     S: Service<Incomings, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
     S::Future: Send,
 {
-    // There are bytes in it. Were hyper to look before the system says so, it would take a connection at rest for one that
+    // There is something to read. Were hyper to look before the system says so, it would take a connection at rest for one that
     // a drain may end.
     if stream.readable().await.is_err() {
         return;
     }
-    match onward {
-        Onward::Http1 => talk(TokioIo::new(stream), Spoken::Http1, peer, &shared).await,
-        Onward::Http2 => talk(TokioIo::new(stream), Spoken::Http2, peer, &shared).await,
-        Onward::Bare(seen) => Box::pin(talk_mended(stream, seen, peer, &shared)).await,
-    }
+    let (stream, spoken) = match onward {
+        Onward::Http1 => (stream, Spoken::Http1),
+        Onward::Http2 => (stream, Spoken::Http2),
+        // For one request: a client that sends a bare pattern once is likely to send the next so, which could not be mended
+        // any more.
+        Onward::Bare => (stream.mended(target::encode), Spoken::Http1Once),
+    };
+    talk(TokioIo::new(stream), spoken, peer, &shared).await;
 }
 
-/// What is to be spoken on a connection, of which nothing is taken yet; `None` if it has ended.
-async fn sniffed<S>(stream: TcpStream, shared: &Shared<S>) -> Option<(TcpStream, Onward)> {
+/// What is to be spoken on a new connection; `None` if it has ended.
+async fn sniffed<S>(mut stream: TcpStream, shared: &Shared<S>) -> Option<(Rewound, Onward)> {
     let sniffed = tokio::select! {
         sniffed = timeout(shared.config.first_byte, sniff(&stream)) => sniffed,
         () = shared.drain.cancelled() => return None,
     };
     if sniffed.ok()?.ok()? {
-        return Some((stream, Onward::Http2));
+        return Some((Rewound::new(Bytes::new(), stream), Onward::Http2));
     }
     if !target::is_whole(&stream) {
         // What is late is the parser's to judge.
@@ -155,21 +159,11 @@ async fn sniffed<S>(stream: TcpStream, shared: &Shared<S>) -> Option<(TcpStream,
             () = shared.drain.cancelled() => {}
         }
     }
-    let onward = target::bare(&stream).map_or(Onward::Http1, Onward::Bare);
-    Some((stream, onward))
-}
-
-/// Talks HTTP/1.1 after mending the target of the one request that it takes: a client that sends a bare pattern once
-/// is likely to send the next so, which could not be mended any more.
-async fn talk_mended<S>(mut stream: TcpStream, seen: usize, peer: SocketAddr, shared: &Arc<Shared<S>>)
-where
-    S: Service<Incomings, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
-    S::Future: Send,
-{
-    let Ok(start) = target::encoded(&mut stream, seen).await else { return };
-    let (read, write) = stream.into_split();
-    let io = tokio::io::join(io::Cursor::new(start).chain(read), write);
-    talk(TokioIo::new(io), Spoken::Http1Once, peer, shared).await;
+    let (first, onward) = match target::bare(&stream) {
+        Some(seen) => (target::taken(&mut stream, seen).await.ok()?, Onward::Bare),
+        None => (Vec::new(), Onward::Http1),
+    };
+    Some((Rewound::new(first, stream), onward))
 }
 
 /// Whether the peer speaks HTTP/2 with prior knowledge. What was looked at stays in the socket.

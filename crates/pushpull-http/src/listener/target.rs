@@ -40,11 +40,11 @@ fn look<'a>(stream: &TcpStream, start: &'a mut [u8; LOOKED_AT]) -> Option<&'a [u
     Some(&start[..seen])
 }
 
-/// Takes `seen` bytes out of the socket, with every `>` of the request line percent-encoded.
-pub(super) async fn encoded(stream: &mut TcpStream, seen: usize) -> io::Result<Vec<u8>> {
+/// Takes `seen` bytes out of the socket.
+pub(super) async fn taken(stream: &mut TcpStream, seen: usize) -> io::Result<Vec<u8>> {
     let mut start = vec![0; seen];
     stream.read_exact(&mut start).await?;
-    Ok(encode(&start))
+    Ok(start)
 }
 
 fn line_of(start: &[u8]) -> usize {
@@ -55,7 +55,8 @@ fn is_bare(start: &[u8]) -> bool {
     start[..line_of(start)].contains(&b'>')
 }
 
-fn encode(start: &[u8]) -> Vec<u8> {
+/// The same bytes with every `>` of the request line percent-encoded.
+pub(super) fn encode(start: &[u8]) -> Vec<u8> {
     let (line, rest) = start.split_at(line_of(start));
     let mut mended = Vec::with_capacity(start.len() + 8);
     for byte in line {

@@ -17,19 +17,19 @@ impl Running {
     }
 }
 
-async fn turns() {
+pub(super) async fn turns() {
     for _ in 0..20 {
         yield_now().await;
     }
 }
 
-async fn rest(mut stream: TcpStream) -> String {
+pub(super) async fn rest(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
     let _ = within(stream.read_to_end(&mut answer)).await;
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-async fn read_one(stream: &mut TcpStream) -> String {
+pub(super) async fn read_one(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
         answer.push(within(stream.read_u8()).await.unwrap());
@@ -41,7 +41,7 @@ async fn read_one(stream: &mut TcpStream) -> String {
     head + std::str::from_utf8(&body).unwrap()
 }
 
-const WAIT: &str = "GET /wait HTTP/1.1\r\nHost: x\r\n\r\n";
+pub(super) const WAIT: &str = "GET /wait HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[tokio::test]
 async fn a_connection_is_kept_for_request_after_request() {

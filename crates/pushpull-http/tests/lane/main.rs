@@ -2,6 +2,7 @@
 #![cfg(feature = "server")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod kept;
 mod life;
 mod same;
 
@@ -66,7 +67,13 @@ impl Service<Incomings> for Told {
     }
 }
 
-async fn answer(request: Incomings, shared: Arc<Shared>) -> Response<Body> {
+async fn answer(mut request: Incomings, shared: Arc<Shared>) -> Response<Body> {
+    if request.uri().path() == "/upgrade" {
+        kept::upgraded(&mut request);
+        let switched = Response::builder().status(StatusCode::SWITCHING_PROTOCOLS);
+        let switched = switched.header("connection", "upgrade").header("upgrade", "echo");
+        return switched.body(Body::empty()).unwrap();
+    }
     let (parts, body) = request.into_parts();
     assert!(parts.extensions.get::<Peer>().is_some_and(|peer| peer.0.ip().is_loopback()));
     let body = match body.collect().await {

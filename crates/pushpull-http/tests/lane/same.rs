@@ -4,7 +4,7 @@ use super::*;
 
 /// How the bytes of a request come.
 #[derive(Clone, Copy, Debug)]
-enum Coming {
+pub(super) enum Coming {
     Whole,
     /// In two parts, the first of so many bytes.
     Split(usize),
@@ -165,11 +165,11 @@ fn requests() -> Vec<(String, Vec<bool>)> {
     all
 }
 
-async fn pair() -> [Running; 2] {
+pub(super) async fn pair() -> [Running; 2] {
     [start(ListenerConfig::default()).await, start(ListenerConfig::default().with_lane(false)).await]
 }
 
-async fn assert_same(pair: &[Running; 2], request: &str, heads: &[bool], coming: Coming) {
+pub(super) async fn assert_same(pair: &[Running; 2], request: &str, heads: &[bool], coming: Coming) {
     let [lane, hyper] = [&pair[0], &pair[1]];
     let by_lane = parsed(&ask(lane, request.as_bytes(), coming).await, heads);
     let by_hyper = parsed(&ask(hyper, request.as_bytes(), coming).await, heads);

@@ -16,7 +16,7 @@ use proptest::prelude::*;
 use tokio::io::AsyncWriteExt;
 
 use super::*;
-use crate::lane::socket::ROOM;
+use crate::lane::received::ROOM;
 
 /// A request as a service sees it: method, target, headers, body.
 type Read = (Method, String, Vec<(String, Vec<u8>)>, Vec<u8>);
