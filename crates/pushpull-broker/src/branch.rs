@@ -110,6 +110,7 @@ impl Hub {
         self.topics.forget_exactly_to(lost_to);
         self.patterns.forget_all(|_| lost_to);
         ring.clear();
+        self.account.keep_again_from(0);
         for slot in self.topics.all() {
             slot.lock().restart(lost_to);
             slot.newest_seq.store(lost_to, Ordering::Release);
@@ -180,6 +181,7 @@ impl Hub {
         }
         ring.log.cut(common);
         ring.fresh.retain(|seq| *seq <= common);
+        self.account.keep_again_from(common.saturating_add(1));
         self.head.store(common, Ordering::Release);
     }
 

@@ -1,7 +1,7 @@
 //! The hub: what a broker retains of the sequence, and how entries come to it.
 
 use std::{
-    iter::Peekable,
+    iter,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::{
     Appended, Entry, Retention,
     interest::{Interest, Patterns},
+    log::Kept,
     ring::Ring,
     topics::{TopicSlot, TopicState, Topics},
 };
@@ -47,16 +48,34 @@ pub(crate) struct Hub {
     pub(crate) scope: OnceLock<Wanted>,
     engine_up: AtomicBool,
     closed: AtomicBool,
-    account: EncodingAccount,
+    pub(crate) account: EncodingAccount,
     ring: Mutex<Ring>,
 }
 
 /// What was taken, for [`Hub::announce`].
 #[derive(Debug, Default)]
 pub(crate) struct Ingested {
-    first: Option<Arc<TopicSlot>>,
-    more: Vec<Arc<TopicSlot>>,
+    /// The topics of all but the last entries.
+    topics: Vec<Arc<TopicSlot>>,
+    /// The topic of the last ones, if anybody waits.
+    awaited: Option<Arc<TopicSlot>>,
     forgotten: Vec<Arc<TopicSlot>>,
+}
+
+/// An entry of a topic.
+struct Arrival {
+    seq: u64,
+    time_ms: u64,
+    message: Message,
+    prev: Option<Prev>,
+}
+
+impl Arrival {
+    /// The topic of `entry`, and the rest of it.
+    fn of(entry: Entry) -> (Topic, Self) {
+        let Entry { seq, time_ms, topic, message, prev } = entry;
+        (topic, Self { seq, time_ms, message, prev })
+    }
 }
 
 impl Hub {
@@ -106,7 +125,12 @@ impl Hub {
     }
 
     pub(crate) fn interest(&self, wanted: &Wanted) -> Interest {
-        Interest::new(wanted, &self.topics, &self.patterns)
+        let interest = Interest::new(wanted, &self.topics, &self.patterns);
+        if !interest.is_exact() {
+            // See `Patterns::is_used`.
+            drop(self.ring());
+        }
+        interest
     }
 
     /// Whether there is a history: before it begins, no place can be told or judged.
@@ -140,7 +164,20 @@ impl Hub {
     /// Takes `entries`, in order, and raises the head once. [`Hub::announce`] wakes who waits for them.
     #[must_use]
     pub(crate) fn ingest(&self, entries: impl IntoIterator<Item = Entry>) -> Ingested {
-        self.ingest_to(&mut self.ring(), entries)
+        let ring = &mut self.ring();
+        let mut entries = entries.into_iter().peekable();
+        let mut ingested = Ingested::default();
+        let mut last = None;
+        while let Some(entry) = entries.next() {
+            ingested.topics.extend(last.take());
+            let (topic, first) = Arrival::of(entry);
+            let more = iter::from_fn(|| entries.next_if(|entry| entry.topic == topic));
+            last = Some(self.ingest_run(ring, &topic, first, more.map(|entry| Arrival::of(entry).1)));
+        }
+        if let Some(last) = last {
+            self.raise_head(ring, last, &mut ingested);
+        }
+        ingested
     }
 
     /// Takes `messages` as the next entries, of now by `clock_ms`, and tells the cursors of the first and the last.
@@ -151,76 +188,70 @@ impl Hub {
         messages: impl IntoIterator<Item = Message>,
         clock_ms: impl FnOnce() -> u64,
     ) -> (Appended, Ingested) {
-        let mut ring = self.ring();
+        let ring = &mut self.ring();
         // Asked here, so that time rises with seq, whoever appends at once.
         let (first, time_ms) = (self.head() + 1, clock_ms());
-        let entry = |(seq, message)| Entry::new(seq, time_ms, topic.clone(), message);
-        let ingested = self.ingest_to(&mut ring, (first..).zip(messages).map(entry));
-        let appended = Appended::at(self.next_cursor(&ring, first), self.next_cursor(&ring, self.head()));
+        let arrival = |(seq, message)| Arrival { seq, time_ms, message, prev: None };
+        let mut arrivals = (first..).zip(messages).map(arrival);
+        let mut ingested = Ingested::default();
+        if let Some(arrival) = arrivals.next() {
+            let slot = self.ingest_run(ring, topic, arrival, arrivals);
+            self.raise_head(ring, slot, &mut ingested);
+        }
+        let appended = Appended::at(self.next_cursor(ring, first), self.next_cursor(ring, self.head()));
         (appended, ingested)
     }
 
-    fn ingest_to(&self, ring: &mut Ring, entries: impl IntoIterator<Item = Entry>) -> Ingested {
-        let mut entries = entries.into_iter().peekable();
-        let mut ingested = Ingested::default();
-        while let Some(entry) = entries.next() {
-            let slot = self.ingest_run(ring, entry, &mut entries);
-            match ingested.first {
-                None => ingested.first = Some(slot),
-                Some(_) => ingested.more.push(slot),
-            }
+    /// Raises the head to the newest entry, which is of the topic `last`, and holds the bounds.
+    fn raise_head(&self, ring: &mut Ring, last: Arc<TopicSlot>, ingested: &mut Ingested) {
+        let Some(head) = ring.fresh.back().copied() else { return };
+        if let Some(age) = self.retention.age {
+            ring.log.date(head, Instant::now(), age);
         }
-        if let Some(last) = ring.fresh.back().copied().filter(|_| ingested.first.is_some()) {
-            if let Some(age) = self.retention.age {
-                ring.log.date(last, Instant::now(), age);
-            }
-            self.head.store(last, Ordering::Release);
-            ingested.forgotten = self.retain(ring);
+        self.head.store(head, Ordering::Release);
+        // Mostly nobody waits; then the next publish finds its topic here, and nothing is counted up and down.
+        if last.signal.is_awaited() || self.patterns.is_used() {
+            ingested.awaited = Some(last.clone());
         }
-        ingested
+        ring.current = Some(last);
+        ingested.forgotten = self.retain(ring);
     }
 
     /// Wakes who waits for what was taken.
     pub(crate) fn announce(&self, ingested: &Ingested) {
-        for slot in ingested.first.iter().chain(&ingested.more) {
+        for slot in ingested.topics.iter().chain(&ingested.awaited) {
             slot.signal.raise();
             self.patterns.raise(&slot.topic, &slot.watchers);
         }
         ingested.forgotten.iter().for_each(|slot| self.topics.remove_idle(slot));
     }
 
-    /// Takes `first`, and those of `more` that follow it on the same topic, which is let go now and then: its readers
-    /// must not wait for a large batch.
+    /// Takes `first` and `more` of `topic`, which is let go now and then: its readers must not wait for a large batch.
     fn ingest_run(
         &self,
         ring: &mut Ring,
-        mut first: Entry,
-        more: &mut Peekable<impl Iterator<Item = Entry>>,
+        topic: &Topic,
+        mut first: Arrival,
+        mut more: impl Iterator<Item = Arrival>,
     ) -> Arc<TopicSlot> {
-        let mut slot = match ring.log.newest_topic() {
-            Some(slot) if slot.topic == first.topic => slot.clone(),
-            _ => self.topics.slot(&first.topic),
-        };
+        let current = ring.current.take_if(|slot| slot.topic == *topic);
+        let mut slot = current.unwrap_or_else(|| self.topics.slot(topic));
         loop {
             let mut state = slot.lock();
             if state.removed {
                 drop(state);
-                slot = self.topics.slot(&first.topic);
+                slot = self.topics.slot(topic);
                 continue;
             }
             let mut lost_to = self.append_to(ring, &slot, &mut state, first);
-            let mut left = RUN - 1;
-            while left > 0
-                && let Some(entry) = more.next_if(|entry| entry.topic == slot.topic)
-            {
-                lost_to = self.append_to(ring, &slot, &mut state, entry).or(lost_to);
-                left -= 1;
+            for arrival in more.by_ref().take(RUN - 1) {
+                lost_to = self.append_to(ring, &slot, &mut state, arrival).or(lost_to);
             }
             if let Some(lost_to) = lost_to {
                 ring.note_loss(&slot, &mut state, lost_to);
             }
             drop(state);
-            match more.next_if(|entry| entry.topic == slot.topic) {
+            match more.next() {
                 Some(next) => {
                     first = next;
                     slot.give_way();
@@ -230,39 +261,55 @@ impl Hub {
         }
     }
 
-    /// Appends `entry`. Returns up to where its topic lost events by it.
+    /// Appends `arrival`. Returns up to where its topic lost events by it.
     fn append_to(
         &self,
         ring: &mut Ring,
         slot: &Arc<TopicSlot>,
         state: &mut TopicState,
-        entry: Entry,
+        arrival: Arrival,
     ) -> Option<u64> {
-        if let Some(prev) = entry.prev {
+        if let Some(prev) = arrival.prev {
             ring.link(slot, state, prev);
         }
-        let event = self.event(ring, slot, state, entry);
-        ring.append(slot, state, event, self.retention.keys);
-        let mut lost_to = None;
+        let is_full = state.list.len() >= self.retention.messages;
+        // Taken out before the new one comes, which has its memory then.
+        let (mut lost_to, oldest) = match is_full.then(|| ring.take_oldest(state)).flatten() {
+            Some((seq, kept)) => (Some(seq), kept),
+            None => (None, None),
+        };
+        let kept = self.kept(ring, slot, state, arrival, oldest);
+        ring.append(kept, state, self.retention.keys);
         while state.list.len() > self.retention.messages || state.bytes > self.retention.topic_bytes {
-            let Some(seq) = ring.take_oldest(state) else { break };
+            let Some(seq) = ring.drop_oldest(state) else { break };
             lost_to = Some(seq);
         }
         lost_to
     }
 
-    fn event(&self, ring: &Ring, slot: &TopicSlot, state: &TopicState, entry: Entry) -> Event {
+    /// What the log has of `arrival`, in the place of the topic's `oldest`, if that goes.
+    fn kept(
+        &self,
+        ring: &Ring,
+        slot: &Arc<TopicSlot>,
+        state: &TopicState,
+        arrival: Arrival,
+        oldest: Option<Kept>,
+    ) -> Kept {
         let found = || match state.newest() {
             Some(newest) => Prev::At(newest.cursor()),
             None if state.forgotten_to == 0 => Prev::First,
             None => Prev::Unknown,
         };
-        let Entry { seq, time_ms, message, prev, .. } = entry;
+        let Arrival { seq, time_ms, message, prev } = arrival;
         let (cursor, prev) = (self.next_cursor(ring, seq), prev.unwrap_or_else(found));
+        if let Some(Kept { event, slot }) = oldest {
+            return Kept { event: event.replaced(cursor, prev, time_ms, message), slot };
+        }
         // Every publish may have brought a text of its own.
         let topic = slot.topic.clone();
         let parts = EventParts { topic, cursor, prev, time_ms, message };
-        Event::keeping_encodings(parts, self.account.clone())
+        Kept { event: Event::keeping_encodings(parts, self.account.clone()), slot: slot.clone() }
     }
 
     /// The cursor of a place that follows all others.
@@ -273,12 +320,7 @@ impl Hub {
     /// Holds the broker-wide bounds. Returns the topics that were forgotten.
     fn retain(&self, ring: &mut Ring) -> Vec<Arc<TopicSlot>> {
         let limits = &self.retention;
-        while ring.fresh.len() > limits.encoded_messages || self.account.bytes() > limits.encoded_bytes {
-            let Some(seq) = ring.fresh.pop_front() else { break };
-            if let Some(event) = ring.log.at(seq) {
-                event.forget_encodings();
-            }
-        }
+        ring.keep_fresh(&self.account, limits.encoded_messages, limits.encoded_bytes);
         while ring.bytes + self.account.bytes() > limits.bytes && ring.evict_oldest() {}
         if let Some(age) = limits.age {
             self.expire(ring, age);

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering, fence},
+        atomic::{AtomicU64, Ordering},
     },
     task::Waker,
 };
@@ -90,9 +90,15 @@ impl Patterns {
         });
     }
 
-    /// Raises the signals of the patterns that match `topic`. Call it after the head was raised.
+    /// Whether anybody ever waited for a pattern. To be asked under the lock of the ring, after the head was raised: who
+    /// begins to wait from then on takes that lock before he looks, and sees the head as it is.
+    pub(crate) fn is_used(&self) -> bool {
+        self.version.load(Ordering::SeqCst) > 0
+    }
+
+    /// Raises the signals of the patterns that match `topic`. Call it after the head was raised under the lock of the
+    /// ring.
     pub(crate) fn raise(&self, topic: &Topic, watchers: &Watchers) {
-        fence(Ordering::SeqCst);
         let version = self.version.load(Ordering::SeqCst);
         if version > 0 {
             watchers.current(version, topic, self).iter().for_each(|post| post.signal.raise());

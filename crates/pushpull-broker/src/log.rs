@@ -67,11 +67,7 @@ impl Log {
         self.entries.first()
     }
 
-    /// The topic of the newest entry.
-    pub(crate) fn newest_topic(&self) -> Option<&Arc<TopicSlot>> {
-        self.entries.last().map(|(_, kept)| &kept.slot)
-    }
-
+    #[cfg(test)]
     /// The event at `seq`, if it is retained.
     pub(crate) fn at(&self, seq: u64) -> Option<&Event> {
         self.entries.get(seq).map(|kept| &kept.event)

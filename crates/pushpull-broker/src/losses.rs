@@ -47,9 +47,14 @@ impl Losses {
 
     /// Lists that `slot`, listed as number `known` so far, lost events up to `lost_to`. Returns its number.
     pub(crate) fn note(&mut self, known: u64, slot: &Arc<TopicSlot>, lost_to: u64) -> u64 {
-        let slot = self.take(known).unwrap_or_else(|| slot.clone());
-        self.newest = self.newest.max(lost_to);
         let number = self.count();
+        self.newest = self.newest.max(lost_to);
+        // The topic that lost events last mostly loses the next, too.
+        if let Some(loss) = self.list.renumber_last(known, number) {
+            loss.lost_to = lost_to;
+            return number;
+        }
+        let slot = self.take(known).unwrap_or_else(|| slot.clone());
         self.list.push(number, Loss { lost_to, slot });
         number
     }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use pushpull_core::{Event, Pattern, Topics as Wanted};
+use pushpull_core::{EncodingAccount, Pattern, Topics as Wanted};
 
 use crate::{
     branch::Branches,
@@ -26,6 +26,8 @@ pub(crate) struct Ring {
     /// The newest events, by seq: those that keep their encodings. Seqs, since an event that is held here
     /// would outlive its eviction.
     pub(crate) fresh: VecDeque<u64>,
+    /// The topic of the newest event, if it is known.
+    pub(crate) current: Option<Arc<TopicSlot>>,
     pub(crate) losses: Losses,
     /// Topics with a record, each by the seq of an event of its own, its newest or an older one.
     pub(crate) records: BTreeMap<u64, Arc<TopicSlot>>,
@@ -42,20 +44,15 @@ impl Ring {
         slots
     }
 
-    /// Adds `event`, the newest of all, to the topic of `slot`.
-    pub(crate) fn append(
-        &mut self,
-        slot: &Arc<TopicSlot>,
-        state: &mut TopicState,
-        event: Event,
-        keys: usize,
-    ) {
+    /// Adds `kept`, the newest of all, to its topic.
+    pub(crate) fn append(&mut self, kept: Kept, state: &mut TopicState, keys: usize) {
+        let Kept { event, slot } = &kept;
         let (seq, weight) = (event.cursor().seq(), event.weight() as u64);
         if state.last_seq == 0 {
             self.records.insert(seq, slot.clone());
         }
         let replaced = state.newest().map_or(0, |event| event.weight() as u64);
-        let (grown, freed) = state.keyed.take(&event, keys);
+        let (grown, freed) = state.keyed.take(event, keys);
         self.kept_bytes = self.kept_bytes + weight + grown - replaced - freed;
         state.last_seq = seq;
         state.bytes += weight;
@@ -64,32 +61,60 @@ impl Ring {
         self.bytes += weight;
         self.published += 1;
         self.fresh.push_back(seq);
-        self.log.push(seq, Kept { event, slot: slot.clone() });
         slot.newest_seq.store(seq, Ordering::Release);
+        self.log.push(seq, kept);
     }
 
     pub(crate) fn evict_oldest(&mut self) -> bool {
         let Some((_, kept)) = self.log.oldest() else { return false };
         let slot = kept.slot.clone();
         let mut state = slot.lock();
-        if let Some(seq) = self.take_oldest(&mut state) {
+        if let Some(seq) = self.drop_oldest(&mut state) {
             self.note_loss(&slot, &mut state, seq);
         }
         true
     }
 
     /// Takes the oldest event of a topic out of its list and out of the log. Returns its seq, a loss to be noted.
-    pub(crate) fn take_oldest(&mut self, state: &mut TopicState) -> Option<u64> {
+    pub(crate) fn drop_oldest(&mut self, state: &mut TopicState) -> Option<u64> {
+        let (seq, kept) = self.take_oldest(state)?;
+        kept.inspect(|kept| kept.event.forget_encodings());
+        Some(seq)
+    }
+
+    /// The same, and what the log had. Its encodings are not forgotten.
+    pub(crate) fn take_oldest(&mut self, state: &mut TopicState) -> Option<(u64, Option<Kept>)> {
         let (seq, event) = state.list.pop_front()?;
         let weight = event.weight() as u64;
-        event.forget_encodings();
         state.bytes -= weight;
         self.bytes -= weight;
-        self.log.take(seq);
+        let kept = self.log.take(seq);
         if state.list.is_empty() {
             state.outlived = Some(event);
         }
-        Some(seq)
+        Some((seq, kept))
+    }
+
+    /// Holds how many events keep their encodings, `most`, which are counted in `account`, and their `bytes`.
+    pub(crate) fn keep_fresh(&mut self, account: &EncodingAccount, most: usize, bytes: u64) {
+        // Several at once, since whoever reads has to be told.
+        if self.fresh.len() > most + (most / 64).min(64) {
+            self.forget_oldest(account, self.fresh.len() - most);
+        }
+        while account.bytes() > bytes && !self.fresh.is_empty() {
+            self.forget_oldest(account, 1);
+        }
+    }
+
+    /// Has so many more events keep no encodings.
+    fn forget_oldest(&mut self, account: &EncodingAccount, count: usize) {
+        let mut oldest = self.fresh.drain(..count);
+        let (Some(first), last) = (oldest.next(), oldest.next_back()) else { return };
+        let last = last.unwrap_or(first);
+        if account.keep_from(last + 1) {
+            let old = self.log.after(first.saturating_sub(1)).take_while(|(seq, _)| *seq <= last);
+            old.for_each(|(_, kept)| kept.event.forget_encodings());
+        }
     }
 
     pub(crate) fn note_loss(&mut self, slot: &Arc<TopicSlot>, state: &mut TopicState, seq: u64) {

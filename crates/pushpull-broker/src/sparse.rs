@@ -35,11 +35,24 @@ impl<T> Sparse<T> {
         self.places.front().and_then(|(number, entry)| Some((*number, entry.as_ref()?)))
     }
 
+    #[cfg(test)]
     /// The place that was added last, unless its entry was taken out.
     pub(crate) fn last(&self) -> Option<(u64, &T)> {
         self.places.back().and_then(|(number, entry)| Some((*number, entry.as_ref()?)))
     }
 
+    /// Gives the last place, if it is that of `number` and its entry is there, a higher number. Returns the entry.
+    pub(crate) fn renumber_last(&mut self, number: u64, higher: u64) -> Option<&mut T> {
+        let (last, entry) = self.places.back_mut()?;
+        if *last != number {
+            return None;
+        }
+        let entry = entry.as_mut()?;
+        *last = higher;
+        Some(entry)
+    }
+
+    #[cfg(test)]
     /// The entry of `number`.
     pub(crate) fn get(&self, number: u64) -> Option<&T> {
         self.places[self.find(number)?].1.as_ref()
@@ -47,9 +60,15 @@ impl<T> Sparse<T> {
 
     /// Takes the entry of `number` out.
     pub(crate) fn take(&mut self, number: u64) -> Option<T> {
-        let at = self.find(number)?;
-        let taken = self.places[at].1.take()?;
-        self.holes += 1;
+        let taken = match self.places.pop_front_if(|(first, _)| *first == number) {
+            Some((_, first)) => first?,
+            None => {
+                let at = self.find(number)?;
+                let taken = self.places[at].1.take()?;
+                self.holes += 1;
+                taken
+            }
+        };
         while self.places.pop_front_if(|(_, entry)| entry.is_none()).is_some() {
             self.holes -= 1;
         }
@@ -120,6 +139,8 @@ mod tests {
         Push(u64),
         Take(u64),
         Cut(u64),
+        /// The last so far behind this, by so many.
+        Renumber(u64, u64),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -127,6 +148,7 @@ mod tests {
             6 => prop_oneof![4 => Just(1u64), 1 => 2u64..9].prop_map(Step::Push),
             4 => (0u64..400).prop_map(Step::Take),
             1 => (0u64..400).prop_map(Step::Cut),
+            2 => (0u64..3, 1u64..3).prop_map(|(behind, by)| Step::Renumber(behind, by)),
         ]
     }
 
@@ -145,6 +167,17 @@ mod tests {
                     Step::Cut(number) => {
                         sparse.cut(number);
                         map.retain(|at, _| *at <= number);
+                    }
+                    Step::Renumber(behind, by) => {
+                        let number = last.saturating_sub(behind);
+                        let is_last = sparse.last().is_some_and(|(at, _)| at == number);
+                        let moved = sparse.renumber_last(number, last + by).map(|entry| *entry);
+                        prop_assert_eq!(moved, map.get(&number).copied().filter(|_| is_last));
+                        if let Some(entry) = moved {
+                            map.remove(&number);
+                            last += by;
+                            map.insert(last, entry);
+                        }
                     }
                 }
                 prop_assert_eq!(sparse.len(), map.len());

@@ -67,6 +67,12 @@ impl Context {
         self.identity = Some(identity);
         self
     }
+
+    /// Whether nothing is known of the call but, perhaps, the caller's address.
+    pub fn is_anonymous(&self) -> bool {
+        let Self { identity, deadline, peer: _, extensions } = self;
+        identity.is_none() && deadline.is_none() && extensions.0.is_none()
+    }
 }
 
 impl Identity {

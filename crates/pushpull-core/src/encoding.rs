@@ -45,12 +45,47 @@ impl FormatKey {
 
 /// Counts the bytes that kept encodings take, for a store that bounds them. Cheap to clone (shared).
 #[derive(Clone, Debug, Default)]
-pub struct EncodingAccount(Arc<AtomicU64>);
+pub struct EncodingAccount(Arc<Account>);
+
+#[derive(Debug, Default)]
+struct Account {
+    bytes: AtomicU64,
+    /// Events that keep some.
+    holding: AtomicUsize,
+    /// Events before this seq begin to keep none.
+    from: AtomicU64,
+}
 
 impl EncodingAccount {
     /// Bytes kept now.
     pub fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// From now on no event before `seq` keeps encodings that has kept none so far. Returns whether any may have kept
+    /// some: then the store is to have those before `seq` forgotten ([`Event::forget_encodings`]).
+    ///
+    /// [`Event::forget_encodings`]: crate::Event::forget_encodings
+    #[must_use]
+    pub fn keep_from(&self, seq: u64) -> bool {
+        // Who begins to keep some is counted before he looks whether he may, so one of both sees the other.
+        self.0.from.store(seq, Ordering::SeqCst);
+        self.0.holding.load(Ordering::SeqCst) > 0
+    }
+
+    /// Events from `seq` on keep encodings again: the sequence has gone back to there.
+    pub fn keep_again_from(&self, seq: u64) {
+        self.0.from.fetch_min(seq, Ordering::SeqCst);
+    }
+
+    /// Counts the event at `seq` among those that keep some, if it may.
+    fn admit(&self, seq: u64) -> bool {
+        self.0.holding.fetch_add(1, Ordering::SeqCst);
+        let may_keep = self.0.from.load(Ordering::SeqCst) <= seq;
+        if !may_keep {
+            self.0.holding.fetch_sub(1, Ordering::SeqCst);
+        }
+        may_keep
     }
 }
 
@@ -85,9 +120,25 @@ impl Encodings {
         encodings
     }
 
+    /// None yet, counted as these.
+    pub(crate) fn alike(&self) -> Self {
+        let mut encodings = Self::default();
+        encodings.account.clone_from(&self.account);
+        encodings
+    }
+
+    /// Drops what is kept; what is made from now on is kept again.
+    pub(crate) fn empty(&mut self) {
+        if std::mem::take(self.stage.get_mut()) == HOLDING {
+            let made = self.lock().take();
+            self.settle(made.as_deref());
+        }
+    }
+
     /// The kept encoding, or the one `make` makes, which is kept from then on. Nothing is locked while it is made,
     /// since one encoding may be made of another; of two made at the same time one is kept.
-    pub(crate) fn get_or_make(&self, key: &FormatKey, make: impl FnOnce() -> Bytes) -> Bytes {
+    /// `seq` is that of the event.
+    pub(crate) fn get_or_make(&self, seq: u64, key: &FormatKey, make: impl FnOnce() -> Bytes) -> Bytes {
         let (Some(kind), Some(account)) = (key.kind(), &self.account) else { return make() };
         match self.stage.load(Ordering::Acquire) {
             EMPTY => {}
@@ -99,7 +150,7 @@ impl Encodings {
             }
             _ => return make(),
         }
-        self.keep(account, kind, make())
+        self.keep(account, seq, kind, make())
     }
 
     /// Drops what is kept; what is made from now on is not kept.
@@ -111,25 +162,31 @@ impl Encodings {
         }
     }
 
-    fn keep(&self, account: &EncodingAccount, kind: usize, bytes: Bytes) -> Bytes {
+    fn keep(&self, account: &EncodingAccount, seq: u64, kind: usize, bytes: Bytes) -> Bytes {
         let mut made = self.lock();
-        let stage = self.stage.compare_exchange(EMPTY, HOLDING, Ordering::AcqRel, Ordering::Acquire);
-        if stage == Err(FORGOTTEN) {
-            return bytes;
+        match self.stage.compare_exchange(EMPTY, HOLDING, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) if !account.admit(seq) => {
+                self.stage.store(FORGOTTEN, Ordering::Release);
+                return bytes;
+            }
+            Err(FORGOTTEN) => return bytes,
+            _ => {}
         }
         if let Some(known) = find(&made, kind) {
             return known;
         }
-        account.0.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        account.0.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let before = made.take();
         *made = Some(Box::new(Made { kind, bytes: bytes.clone(), before }));
         bytes
     }
 
     fn settle(&self, made: Option<&Made>) {
-        if let Some(account) = &self.account {
+        // Who was not let keep any was not counted.
+        if let (Some(account), Some(_)) = (&self.account, made) {
             let bytes: usize = all(made).map(|made| made.bytes.len()).sum();
-            account.0.fetch_sub(bytes as u64, Ordering::Relaxed);
+            account.0.holding.fetch_sub(1, Ordering::SeqCst);
+            account.0.bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
         }
     }
 

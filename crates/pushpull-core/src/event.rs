@@ -76,6 +76,21 @@ impl Event {
         Self { shared: Arc::new(Shared { body: parts, encodings }), view: View::Plain }
     }
 
+    /// The event that takes the place of this one on its topic, and counts its encodings as this one did. This one's
+    /// memory is used again, unless somebody else holds it: then it keeps no encodings from now on.
+    #[must_use]
+    pub fn replaced(mut self, cursor: Cursor, prev: Prev, time_ms: u64, message: Message) -> Self {
+        self.view = View::Plain;
+        if let Some(Shared { body, encodings }) = Arc::get_mut(&mut self.shared) {
+            (body.cursor, body.prev, body.time_ms, body.message) = (cursor, prev, time_ms, message);
+            encodings.empty();
+            return self;
+        }
+        self.forget_encodings();
+        let body = EventParts { topic: self.topic().clone(), cursor, prev, time_ms, message };
+        Self { shared: Arc::new(Shared { body, encodings: self.shared.encodings.alike() }), view: self.view }
+    }
+
     /// Drops the kept encodings, and keeps none from now on, whoever holds the event: what a store does with
     /// its older part.
     pub fn forget_encodings(&self) {
@@ -162,7 +177,7 @@ impl Event {
     /// `make` must be a pure function of the event.
     pub fn encoded(&self, key: &FormatKey, make: impl FnOnce(&Self) -> Bytes) -> Bytes {
         match self.view {
-            View::Plain => self.shared.encodings.get_or_make(key, || make(self)),
+            View::Plain => self.shared.encodings.get_or_make(self.cursor().seq(), key, || make(self)),
             View::Thinned | View::Snapshot => make(self),
         }
     }
@@ -226,6 +241,51 @@ mod tests {
     fn an_event_stays_small() {
         assert!(size_of::<Shared>() <= 168, "{}", size_of::<Shared>());
         assert_eq!(size_of::<Event>(), 16);
+    }
+
+    #[test]
+    fn an_event_takes_the_memory_of_another_that_nobody_holds() {
+        let account = EncodingAccount::default();
+        for is_held in [false, true] {
+            let before = event(&account);
+            before.encoded(&LENGTH, |_| Bytes::from_static(b"12345"));
+            let (held, at) = (is_held.then(|| before.clone()), Arc::as_ptr(&before.shared));
+            let cursor = Cursor::new(Epoch::from_random(7), 4);
+            let after = before.shown(View::Thinned).replaced(cursor, Prev::Unknown, 2, Message::text("d"));
+            assert_eq!(account.bytes(), 0);
+            assert_eq!((after.topic().as_str(), after.cursor(), after.time_ms()), ("a", cursor, 2));
+            assert_eq!((after.prev(), after.view(), &after.payload()[..]), (Prev::Unknown, View::Plain, &b"d"[..]));
+            assert_eq!(Arc::as_ptr(&after.shared) == at, !is_held);
+            after.encoded(&LENGTH, |_| Bytes::from_static(b"123"));
+            assert_eq!(account.bytes(), 3, "it is counted as the one before");
+            if let Some(held) = held {
+                assert_eq!((held.cursor().seq(), &held.payload()[..]), (3, &b"abc"[..]));
+                held.encoded(&LENGTH, |_| Bytes::from_static(b"12345"));
+                assert_eq!(account.bytes(), 3, "it keeps nothing any more");
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_before_the_first_that_may_keeps_nothing() {
+        let account = EncodingAccount::default();
+        let (before, after) = (event(&account), event(&account));
+        let keep = |event: &Event| _ = event.encoded(&LENGTH, |_| Bytes::from_static(b"123"));
+        assert!(!account.keep_from(3), "none has kept any");
+        keep(&before);
+        assert!(account.keep_from(4));
+        keep(&after);
+        assert_eq!(account.bytes(), 3, "what is kept stays until it is forgotten");
+        before.forget_encodings();
+        assert!(!account.keep_from(5), "who was refused is not counted");
+        after.forget_encodings();
+        account.keep_again_from(3);
+        let again = event(&account);
+        keep(&after);
+        keep(&again);
+        assert_eq!(account.bytes(), 3, "`after` was refused for good");
+        drop((after, again));
+        assert!(!account.keep_from(9));
     }
 
     #[test]

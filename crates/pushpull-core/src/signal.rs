@@ -9,12 +9,12 @@ use std::{
 #[cfg(pushpull_loom)]
 use loom::sync::{
     Arc, Mutex, MutexGuard,
-    atomic::{AtomicUsize, Ordering, fence},
+    atomic::{AtomicUsize, Ordering},
 };
 #[cfg(not(pushpull_loom))]
 use std::sync::{
     Arc, Mutex, MutexGuard,
-    atomic::{AtomicUsize, Ordering, fence},
+    atomic::{AtomicUsize, Ordering},
 };
 
 /// Wakes those who wait for a source's head to rise.
@@ -59,8 +59,7 @@ impl Wake for Silent {
 impl Signal {
     /// Wakes all who wait now. Call it after the head was raised.
     pub fn raise(&self) {
-        fence(Ordering::SeqCst);
-        if self.waiting.load(Ordering::Relaxed) == 0 {
+        if !self.is_awaited() {
             return;
         }
         let woken = {
@@ -71,6 +70,14 @@ impl Signal {
             mem::take(&mut waiters.wakers)
         };
         woken.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    /// Whether [`Signal::raise`] would wake anybody: to be asked after the head was raised, as that. Who registers from
+    /// now on sees the head as it is.
+    pub fn is_awaited(&self) -> bool {
+        // His registration reads the number that is written here, though it is the same. A load would need a fence,
+        // which takes longer.
+        self.waiting.compare_exchange(0, 0, Ordering::AcqRel, Ordering::Acquire).is_err()
     }
 
     /// How many wait now.
@@ -109,11 +116,9 @@ impl Waiter {
             }
             _ => {
                 self.at = Some((waiters.round, waiters.add(waker.clone())));
-                self.signal.waiting.fetch_add(1, Ordering::Relaxed);
+                self.signal.waiting.fetch_add(1, Ordering::AcqRel);
             }
         }
-        drop(waiters);
-        fence(Ordering::SeqCst);
     }
 }
 
@@ -135,7 +140,7 @@ impl Drop for Waiter {
         if round == waiters.round {
             waiters.wakers[slot] = None;
             waiters.free.push(slot);
-            self.signal.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.signal.waiting.fetch_sub(1, Ordering::AcqRel);
         }
     }
 }

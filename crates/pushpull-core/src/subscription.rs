@@ -145,12 +145,18 @@ impl Stride {
 /// request asked for. Dropping it ends it.
 pub struct Subscription {
     feed: Box<dyn Feed>,
+    /// What few have, so that a server's many stay small.
+    extra: Option<Box<Extra>>,
+    ended: bool,
+}
+
+/// What is between a subscription and its feed.
+#[derive(Default)]
+struct Extra {
     transport: Option<&'static str>,
     credit: Option<u64>,
-    /// What few have, so that a server's many stay small.
-    pace: Option<Box<Pace>>,
+    pace: Option<Pace>,
     streamed: Option<Box<Streamed>>,
-    ended: bool,
 }
 
 /// What the [`Stream`] took and has not returned yet. Kept from its first delivery on.
@@ -175,20 +181,17 @@ struct Pace {
 impl Subscription {
     /// A subscription over `feed`, with the window and the rate of `request`.
     pub fn new(feed: impl Feed + 'static, request: &Subscribe) -> Self {
-        Self {
-            feed: Box::new(feed),
-            transport: None,
-            credit: request.window.map(|window| u64::from(window.get())),
-            pace: request.rate.map(|rate| Box::new(Pace { rate, next: None, left: 0 })),
-            streamed: None,
-            ended: false,
-        }
+        let credit = request.window.map(|window| u64::from(window.get()));
+        let pace = request.rate.map(|rate| Pace { rate, next: None, left: 0 });
+        let is_plain = credit.is_none() && pace.is_none();
+        let extra = (!is_plain).then(|| Box::new(Extra { credit, pace, ..Extra::default() }));
+        Self { feed: Box::new(feed), extra, ended: false }
     }
 
     /// The same, told to come by `transport` where its feed does not know.
     #[must_use]
     pub fn by_transport(mut self, transport: &'static str) -> Self {
-        self.transport = Some(transport);
+        self.extra.get_or_insert_default().transport = Some(transport);
         self
     }
 
@@ -198,7 +201,7 @@ impl Subscription {
     /// A subscription that [falls back](crate::Fallback) changes it: each change is followed by a
     /// [`Link::Connected`](crate::Link::Connected). Between two connections it is the one to be tried next.
     pub fn transport(&self) -> Option<&'static str> {
-        self.feed.transport().or(self.transport)
+        self.feed.transport().or(self.extra.as_ref().and_then(|extra| extra.transport))
     }
 
     /// Takes what is ready, as [`Feed::poll_batch`] does, within the credit and the rate: the adapters' path.
@@ -215,7 +218,7 @@ impl Subscription {
         if self.ended {
             return Poll::Ready(None);
         }
-        let bounds = match &mut self.pace {
+        let bounds = match self.pace() {
             // Gaps and places are no flush.
             Some(pace) if bounds.events > 0 => {
                 ready!(pace.poll(cx));
@@ -224,38 +227,26 @@ impl Subscription {
             _ => bounds,
         };
         let before = out.deliveries.len();
-        let polled = self.feed.poll_batch(cx, bounds.at_most(self.credit.unwrap_or(u64::MAX)), out);
-        if let (Poll::Pending, Some(pace)) = (&polled, &mut self.pace) {
+        let polled = self.feed.poll_batch(cx, bounds.at_most(self.credit().unwrap_or(u64::MAX)), out);
+        if let (Poll::Pending, Some(pace)) = (&polled, self.pace()) {
             pace.end_flush();
         }
         let polled = ready!(polled);
         self.ended = !matches!(polled, Some(Ok(())));
-        self.account(&out.deliveries[before..], bounds, out.more);
+        if let Some(extra) = &mut self.extra {
+            extra.account(&out.deliveries[before..], bounds, out.more);
+        }
         out.place = self.feed.place();
         Poll::Ready(polled)
     }
 
-    fn account(&mut self, taken: &[Delivery], bounds: Bounds, more: bool) {
-        let sizes = taken.iter().filter_map(|delivery| match delivery {
-            Delivery::Event(event) => Some(event.payload().len()),
-            _ => None,
-        });
-        let (events, bytes) = sizes.fold((0, 0), |(events, bytes), size| (events + 1, bytes + size));
-        if let Some(credit) = &mut self.credit {
-            *credit = credit.saturating_sub(events as u64);
-        }
-        if let Some(pace) = self.pace.as_mut().filter(|_| events > 0) {
-            pace.take(bytes);
-            let fits_more = events == bounds.events || pace.left >= bounds.bytes;
-            if !more || !fits_more || self.credit == Some(0) {
-                pace.end_flush();
-            }
-        }
+    fn pace(&mut self) -> Option<&mut Pace> {
+        self.extra.as_mut()?.pace.as_mut()
     }
 
     /// Grants `events` more events. Without a window nothing changes.
     pub fn grant(&mut self, events: u64) {
-        if let Some(credit) = &mut self.credit {
+        if let Some(credit) = self.extra.as_mut().and_then(|extra| extra.credit.as_mut()) {
             *credit = credit.saturating_add(events);
             self.feed.grant(events);
         }
@@ -263,12 +254,12 @@ impl Subscription {
 
     /// Events it may still deliver unasked; `None` without a window.
     pub fn credit(&self) -> Option<u64> {
-        self.credit
+        self.extra.as_ref()?.credit
     }
 
     /// Everything asked for up to this place was taken from it.
     pub fn place(&self) -> Option<Cursor> {
-        match &self.streamed {
+        match self.extra.as_ref().and_then(|extra| extra.streamed.as_ref()) {
             Some(streamed) if !streamed.taken.is_empty() => streamed.place,
             _ => self.feed.place(),
         }
@@ -283,7 +274,8 @@ impl Subscription {
     /// If the source cannot deliver them.
     pub fn retarget(&mut self, topics: Topics) -> Result<(), SubscribeError> {
         self.feed.retarget(topics)?;
-        if let Some(streamed) = self.streamed.as_mut().filter(|streamed| !streamed.taken.is_empty()) {
+        let streamed = self.extra.as_mut().and_then(|extra| extra.streamed.as_mut());
+        if let Some(streamed) = streamed.filter(|streamed| !streamed.taken.is_empty()) {
             streamed.taken.extend(self.feed.place().map(Delivery::Place));
         }
         Ok(())
@@ -307,8 +299,9 @@ impl Subscription {
 
     /// Whether nothing is between it and its feed.
     fn is_plain(&self) -> bool {
-        let has_taken = self.streamed.as_ref().is_some_and(|streamed| !streamed.taken.is_empty());
-        self.credit.is_none() && self.pace.is_none() && !has_taken
+        let Some(extra) = &self.extra else { return true };
+        let has_taken = extra.streamed.as_ref().is_some_and(|streamed| !streamed.taken.is_empty());
+        extra.credit.is_none() && extra.pace.is_none() && !has_taken
     }
 
     /// The next delivery; `None` after the end.
@@ -320,9 +313,10 @@ impl Subscription {
     }
 
     fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery, ConsumeError>>> {
-        let mut streamed = self.streamed.take().unwrap_or_default();
+        let kept = self.extra.as_mut().and_then(|extra| extra.streamed.take());
+        let mut streamed = kept.unwrap_or_default();
         let polled = self.poll_streamed(cx, &mut streamed);
-        self.streamed = Some(streamed);
+        self.extra.get_or_insert_default().streamed = Some(streamed);
         polled
     }
 
@@ -348,6 +342,26 @@ impl Subscription {
         let delivery = streamed.taken.pop_front();
         streamed.place = delivery.as_ref().and_then(Delivery::place).or(streamed.place);
         Poll::Ready(delivery.map(Ok))
+    }
+}
+
+impl Extra {
+    fn account(&mut self, taken: &[Delivery], bounds: Bounds, more: bool) {
+        let sizes = taken.iter().filter_map(|delivery| match delivery {
+            Delivery::Event(event) => Some(event.payload().len()),
+            _ => None,
+        });
+        let (events, bytes) = sizes.fold((0, 0), |(events, bytes), size| (events + 1, bytes + size));
+        if let Some(credit) = &mut self.credit {
+            *credit = credit.saturating_sub(events as u64);
+        }
+        if let Some(pace) = self.pace.as_mut().filter(|_| events > 0) {
+            pace.take(bytes);
+            let fits_more = events == bounds.events || pace.left >= bounds.bytes;
+            if !more || !fits_more || self.credit == Some(0) {
+                pace.end_flush();
+            }
+        }
     }
 }
 
@@ -403,7 +417,7 @@ impl Stream for Subscription {
 impl fmt::Debug for Subscription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Subscription");
-        shown.field("place", &self.place()).field("credit", &self.credit).field("ended", &self.ended);
+        shown.field("place", &self.place()).field("credit", &self.credit()).field("ended", &self.ended);
         shown.finish_non_exhaustive()
     }
 }

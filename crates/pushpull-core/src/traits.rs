@@ -234,29 +234,55 @@ impl<C> fmt::Debug for EventsOnly<C> {
     }
 }
 
-#[async_trait]
+/// What a method of these traits gives.
+type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+// By hand, as `async_trait` has it: the answer is handed on as it is, in one box and not in two.
 impl<T: Producer + ?Sized> Producer for Arc<T> {
-    async fn publish(
-        &self,
-        cx: &Context,
-        topic: &Topic,
-        messages: &[Message],
-    ) -> Result<Published, PublishError> {
-        (**self).publish(cx, topic, messages).await
+    fn publish<'this, 'cx, 'topic, 'messages, 'answer>(
+        &'this self,
+        cx: &'cx Context,
+        topic: &'topic Topic,
+        messages: &'messages [Message],
+    ) -> Answer<'answer, Result<Published, PublishError>>
+    where
+        'this: 'answer,
+        'cx: 'answer,
+        'topic: 'answer,
+        'messages: 'answer,
+        Self: 'answer,
+    {
+        (**self).publish(cx, topic, messages)
     }
 }
 
-#[async_trait]
 impl<T: Push + ?Sized> Push for Arc<T> {
-    async fn subscribe(&self, cx: &Context, request: Subscribe) -> Result<Subscription, SubscribeError> {
-        (**self).subscribe(cx, request).await
+    fn subscribe<'this, 'cx, 'answer>(
+        &'this self,
+        cx: &'cx Context,
+        request: Subscribe,
+    ) -> Answer<'answer, Result<Subscription, SubscribeError>>
+    where
+        'this: 'answer,
+        'cx: 'answer,
+        Self: 'answer,
+    {
+        (**self).subscribe(cx, request)
     }
 }
 
-#[async_trait]
 impl<T: Pull + ?Sized> Pull for Arc<T> {
-    async fn fetch(&self, cx: &Context, request: Fetch) -> Result<Batch, FetchError> {
-        (**self).fetch(cx, request).await
+    fn fetch<'this, 'cx, 'answer>(
+        &'this self,
+        cx: &'cx Context,
+        request: Fetch,
+    ) -> Answer<'answer, Result<Batch, FetchError>>
+    where
+        'this: 'answer,
+        'cx: 'answer,
+        Self: 'answer,
+    {
+        (**self).fetch(cx, request)
     }
 }
 
