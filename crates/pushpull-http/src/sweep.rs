@@ -39,8 +39,8 @@ use tokio::{
 };
 
 use crate::Drain;
-pub use alarm::Alarm;
 use alarm::Wheel;
+pub use alarm::{Alarm, Moment};
 pub use connection::{Connection, Post, Served};
 use group::Group;
 pub use group::Membership;

@@ -65,7 +65,7 @@ pub(crate) struct Decoder {
     side: Side,
     deflate: bool,
     /// Most bytes of a message, over all its fragments and after inflation.
-    limit: usize,
+    limit: u32,
     /// While a message or a frame has come in part.
     begun: Option<Box<Begun>>,
 }
@@ -106,9 +106,9 @@ const fn fault(code: u16, reason: &'static str) -> Fault {
 }
 
 impl Decoder {
-    /// A reader of messages of at most `limit` bytes.
+    /// A reader of messages of at most `limit` bytes, and 4 GiB.
     pub(crate) fn new(side: Side, limit: usize) -> Self {
-        Self { side, deflate: false, limit, begun: None }
+        Self { side, deflate: false, limit: u32::try_from(limit).unwrap_or(u32::MAX), begun: None }
     }
 
     /// The same, where permessage-deflate was agreed on.
@@ -231,7 +231,7 @@ impl Decoder {
             return Err(fault(close::POLICY, "too many fragments"));
         }
         // By the declared length: nothing of it is kept.
-        if length > (self.limit - message.payload.len()) as u64 {
+        if length > u64::from(self.limit) - message.payload.len() as u64 {
             return Err(fault(close::TOO_BIG, "too-large"));
         }
         Ok(())
@@ -259,7 +259,7 @@ impl Decoder {
 
     #[cfg(feature = "server")]
     fn inflate(&self, message: &Partial) -> Result<Bytes, Fault> {
-        let payload = crate::deflate::inflate(&message.payload, self.limit)?;
+        let payload = crate::deflate::inflate(&message.payload, self.limit as usize)?;
         if message.is_text && std::str::from_utf8(&payload).is_err() {
             return Err(NOT_TEXT);
         }

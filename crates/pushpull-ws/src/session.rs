@@ -1,5 +1,6 @@
 //! One connection, from its handshake to its last byte: a task of its own, helped by the sweep.
 
+mod caller;
 mod clock;
 mod command;
 mod commands;
@@ -33,6 +34,7 @@ use crate::{
     outbox::Answers,
     pump::Pump,
 };
+use caller::Caller;
 use clock::{Clock, Due, Intervals};
 use inbox::Inbox;
 
@@ -83,7 +85,7 @@ pub(crate) struct Session<I> {
     pump: Pump<I>,
     shape: Shape,
     shared: Arc<Shared>,
-    cx: pushpull_core::Context,
+    caller: Caller,
     clock: Clock,
     is_draining: bool,
     stage: Stage,
@@ -98,14 +100,25 @@ pub(crate) struct Session<I> {
     conflated: u64,
     inbox: Inbox,
     /// The work that this poll was.
-    spent: usize,
+    spent: Spent,
     /// Whether the peer does not take its answers: then nothing of it is read.
     is_held: bool,
     /// Its place between its task and the sweep that serves it while it stands with others.
     post: Post,
     me: Weak<Connection<Self>>,
-    _guard: Option<ConnectionGuard>,
-    _permit: Option<Box<OwnedSemaphorePermit>>,
+    _held: Held,
+}
+
+/// Work, in the bytes of what was read and published.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spent(u32);
+
+/// What it gives back at its end.
+#[expect(dead_code, reason = "by being dropped")]
+enum Held {
+    Slot(ConnectionGuard),
+    /// Its place among those that are closed at once.
+    Refusal(Option<Box<OwnedSemaphorePermit>>),
 }
 
 /// What a peer said last.
@@ -139,12 +152,13 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
             Mode::Framed(_) => gate.limits().payload.saturating_mul(3).saturating_add(8192),
         };
         let decoder = Decoder::new(Side::Server, limit).with_deflate(shape.deflate);
-        let clock = Clock::new(gate.alarm(), &intervals(gate, shape, &cx));
+        let caller = Caller::from(cx);
+        let clock = Clock::new(gate.alarm(), &intervals(gate, shape, &caller));
         let mut session = Self {
             pump: Pump::new(io, decoder, early),
             shape,
             clock,
-            cx,
+            caller,
             is_draining: false,
             stage: Stage::Running,
             subscription: None,
@@ -155,12 +169,11 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
             left_at: None,
             conflated: 0,
             inbox: Inbox::default(),
-            spent: 0,
+            spent: Spent::default(),
             is_held: false,
             post: Post::default(),
             me,
-            _guard: guard,
-            _permit: permit,
+            _held: guard.map_or(Held::Refusal(permit), Held::Slot),
             shared,
         };
         if let Some((subscription, topics, unit)) = subscribed {
@@ -176,7 +189,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
         for _ in 0..ROUNDS {
             self.heed_drain();
             self.heed_budget();
-            let intervals = intervals(&self.shared.gate, self.shape, &self.cx);
+            let intervals = intervals(&self.shared.gate, self.shape, &self.caller);
             while self.stage != Stage::Ended
                 && let Some(due) = self.clock.due(&intervals)
             {
@@ -194,7 +207,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
             if self.stage == Stage::Ended {
                 return Poll::Ready(());
             }
-            if self.spent >= TURN {
+            if self.spent.is_turn() {
                 break;
             }
             // The alarm wakes all when a drain begins: one that began before it was set is seen now.
@@ -294,7 +307,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        while !self.inbox.has_last() && !self.is_held && !self.inbox.is_full() && self.spent < TURN {
+        while !self.inbox.has_last() && !self.is_held && !self.inbox.is_full() && !self.spent.is_turn() {
             match self.pump.poll_message(cx) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(Some(message))) => self.take(message),
@@ -311,7 +324,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
     }
 
     fn take(&mut self, message: Message) {
-        self.spent += message.weight();
+        self.spent.add(message.weight());
         match message {
             Message::Ping(payload) => self.pump.send_pong(&payload),
             Message::Pong => {}
@@ -352,11 +365,22 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
     }
 }
 
-fn intervals(gate: &Gate, shape: Shape, cx: &pushpull_core::Context) -> Intervals {
+impl Spent {
+    fn add(&mut self, bytes: usize) {
+        self.0 = self.0.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+    }
+
+    /// Whether it is a turn's.
+    fn is_turn(self) -> bool {
+        self.0 as usize >= TURN
+    }
+}
+
+fn intervals(gate: &Gate, shape: Shape, caller: &Caller) -> Intervals {
     Intervals {
         ping: gate.ping(),
         beat: (shape.mode != Mode::Raw).then(|| gate.keep_alive()),
-        expires: cx.identity.as_ref().and_then(|identity| identity.expires),
+        expires: caller.expires(),
     }
 }
 

@@ -35,6 +35,10 @@ pub struct Alarm {
 /// Of an alarm that is not set.
 const UNSET: u32 = u32::MAX;
 
+/// A time by the clock of a runtime's alarms, in 4 bytes: the first tick, of 100 ms, that is not before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(u32);
+
 /// The alarms of one runtime.
 pub(super) struct Wheel {
     /// That of the task, whoever sets an alarm from wherever.
@@ -76,8 +80,12 @@ impl Wheel {
 
     /// The first tick that is not before `at`.
     fn tick(&self, at: Instant) -> u32 {
-        let ticks = at.saturating_duration_since(self.base).as_nanos().div_ceil(TICK.as_nanos());
-        u32::try_from(ticks).unwrap_or(UNSET)
+        ticks(at.saturating_duration_since(self.base) + (TICK - Duration::from_nanos(1)))
+    }
+
+    /// The last tick that has come.
+    fn now(&self) -> u32 {
+        ticks(self.base.elapsed())
     }
 
     fn time(&self, tick: u32) -> Instant {
@@ -119,9 +127,9 @@ impl Wheel {
 
     /// Goes off for all whose time has come.
     fn go_off(&self) {
-        let ticks = self.base.elapsed().as_nanos() / TICK.as_nanos();
+        let now = self.now();
         let mut state = lock(&self.state);
-        state.first = u32::try_from(ticks).unwrap_or(UNSET).saturating_add(1);
+        state.first = now.saturating_add(1);
         let first = state.first;
         let later = state.ticks.split_off(&first);
         let due = std::mem::replace(&mut state.ticks, later);
@@ -224,9 +232,32 @@ impl Entry {
     }
 }
 
+/// How many have gone by after `time`.
+fn ticks(time: Duration) -> u32 {
+    const NANOS: u64 = TICK.as_nanos() as u64;
+    // 584 years.
+    let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    u32::try_from(nanos / NANOS).unwrap_or(UNSET)
+}
+
+impl Moment {
+    /// Later than all others: 13 years after a runtime's first alarm.
+    pub const NEVER: Self = Self(u32::MAX);
+}
+
 impl Alarm {
     pub(super) fn new(wheel: Option<Arc<Wheel>>) -> Self {
         Self { wheel, tick: 0, at: UNSET }
+    }
+
+    /// The moment of `at`. Outside a runtime none ever comes.
+    pub fn moment(&self, at: Instant) -> Moment {
+        self.wheel.as_ref().map_or(Moment::NEVER, |wheel| Moment(wheel.tick(at)))
+    }
+
+    /// The last moment that has come.
+    pub fn now(&self) -> Moment {
+        Moment(self.wheel.as_ref().map_or(0, |wheel| wheel.now()))
     }
 
     /// Wakes the task at `at`, in place of what was set before, of which one wake-up may still come. `Ready` if that is
@@ -234,15 +265,24 @@ impl Alarm {
     ///
     /// Look once more afterwards whether a drain has begun: what began before woke nobody.
     pub fn poll_at(&mut self, at: Instant, cx: &mut task::Context<'_>) -> Poll<()> {
-        let now = Instant::now();
-        if at <= now {
+        if at <= Instant::now() {
             return Poll::Ready(());
         }
+        // Its moment may be no later than what has come only if the time went on meanwhile.
+        self.poll_moment(self.moment(at), cx)
+    }
+
+    /// As [`Alarm::poll_at`], by a moment of this alarm.
+    pub fn poll_moment(&mut self, at: Moment, cx: &mut task::Context<'_>) -> Poll<()> {
         let Some(wheel) = &self.wheel else { return Poll::Pending };
+        let (now, tick) = (wheel.now(), at.0);
+        if tick <= now {
+            return Poll::Ready(());
+        }
         // Who is early wakes the task once too often, which costs less than two locks each time.
-        let is_set = self.at != UNSET && wheel.time(self.tick) > now;
-        if !is_set || wheel.time(self.tick.saturating_sub(1)) >= at {
-            let (wheel, tick) = (wheel.clone(), wheel.tick(at));
+        let is_set = self.at != UNSET && self.tick > now;
+        if !is_set || self.tick > tick {
+            let wheel = wheel.clone();
             self.unset();
             (self.tick, self.at) = wheel.set(tick, cx.waker().clone());
         }

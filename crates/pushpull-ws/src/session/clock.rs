@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use pushpull_http::Alarm;
+use pushpull_http::{Alarm, Moment};
 use tokio::time::Instant;
 
 /// How long a peer may take nothing of what waits for it: 30 s.
@@ -19,11 +19,11 @@ const UNANSWERED: u8 = 2;
 #[derive(Debug)]
 pub(super) struct Clock {
     alarm: Alarm,
-    ping_at: Instant,
-    /// `None` where no heartbeats are sent.
-    beat_at: Option<Instant>,
+    ping_at: Moment,
+    /// Never where no heartbeats are sent.
+    beat_at: Moment,
     /// When whoever takes nothing is cut off; while parting, at the end of that.
-    cut_at: Option<Instant>,
+    cut_at: Moment,
     unanswered: u8,
     is_parting: bool,
 }
@@ -54,15 +54,17 @@ pub(super) enum Due {
 
 impl Clock {
     pub(super) fn new(alarm: Alarm, intervals: &Intervals) -> Self {
-        let now = Instant::now();
-        Self {
+        let mut clock = Self {
             alarm,
-            ping_at: after(now, intervals.ping),
-            beat_at: intervals.beat.map(|beat| after(now, beat)),
-            cut_at: None,
+            ping_at: Moment::NEVER,
+            beat_at: Moment::NEVER,
+            cut_at: Moment::NEVER,
             unanswered: 0,
             is_parting: false,
-        }
+        };
+        clock.ping_at = clock.after(intervals.ping);
+        clock.beat_at = clock.next_beat(intervals);
+        clock
     }
 
     /// Notes that bytes came.
@@ -74,39 +76,38 @@ impl Clock {
     pub(super) fn wrote(&mut self, has_progress: bool, is_all_written: bool) {
         if self.is_parting {
         } else if is_all_written {
-            self.cut_at = None;
-        } else if has_progress || self.cut_at.is_none() {
-            self.cut_at = Some(Instant::now() + STALL);
+            self.cut_at = Moment::NEVER;
+        } else if has_progress || self.cut_at == Moment::NEVER {
+            self.cut_at = self.after(STALL);
         }
     }
 
     /// Begins the close handshake: nothing else counts from now on.
     pub(super) fn part(&mut self) {
         if !std::mem::replace(&mut self.is_parting, true) {
-            self.cut_at = Some(Instant::now() + PARTING);
+            self.cut_at = self.after(PARTING);
         }
     }
 
     /// What is due now, one by one.
     pub(super) fn due(&mut self, intervals: &Intervals) -> Option<Due> {
-        let now = Instant::now();
-        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let now = self.alarm.now();
         if self.is_parting {
-            return is_due(self.cut_at).then_some(Due::Parted);
+            return (self.cut_at <= now).then_some(Due::Parted);
         }
-        if is_due(self.cut_at) {
+        if self.cut_at <= now {
             return Some(Due::Stall);
         }
-        if is_due(intervals.expires) {
+        if intervals.expires.is_some_and(|at| at <= Instant::now()) {
             return Some(Due::Expiry);
         }
-        if is_due(Some(self.ping_at)) {
-            self.ping_at = after(now, intervals.ping);
+        if self.ping_at <= now {
+            self.ping_at = self.after(intervals.ping);
             self.unanswered = self.unanswered.saturating_add(1);
             return Some(if self.unanswered > UNANSWERED { Due::Silence } else { Due::Ping });
         }
-        if is_due(self.beat_at) {
-            self.beat_at = intervals.beat.map(|beat| after(now, beat));
+        if self.beat_at <= now {
+            self.beat_at = self.next_beat(intervals);
             return Some(Due::Heartbeat);
         }
         None
@@ -114,7 +115,7 @@ impl Clock {
 
     /// Wakes the task when the next thing is due; `Ready` if that is now.
     pub(super) fn poll_due(&mut self, intervals: &Intervals, cx: &mut Context<'_>) -> Poll<()> {
-        self.alarm.poll_at(self.next(intervals), cx)
+        self.alarm.poll_moment(self.next(intervals), cx)
     }
 
     /// Forgets by which waker the task is woken.
@@ -122,20 +123,22 @@ impl Clock {
         self.alarm.unset();
     }
 
-    fn next(&self, intervals: &Intervals) -> Instant {
-        match self.cut_at {
-            Some(at) if self.is_parting => at,
-            cut_at => {
-                let others = [self.beat_at, cut_at, intervals.expires].into_iter().flatten();
-                others.fold(self.ping_at, Instant::min)
-            }
+    fn next(&self, intervals: &Intervals) -> Moment {
+        if self.is_parting {
+            return self.cut_at;
         }
+        let expires = intervals.expires.map_or(Moment::NEVER, |at| self.alarm.moment(at));
+        self.ping_at.min(self.beat_at).min(self.cut_at).min(expires)
     }
-}
 
-/// No interval is longer than a year: what a clock can still add.
-fn after(now: Instant, interval: Duration) -> Instant {
-    now + interval.min(Duration::from_secs(365 * 24 * 3600))
+    fn next_beat(&self, intervals: &Intervals) -> Moment {
+        intervals.beat.map_or(Moment::NEVER, |beat| self.after(beat))
+    }
+
+    /// No interval is longer than a year: what a clock can still add.
+    fn after(&self, interval: Duration) -> Moment {
+        self.alarm.moment(Instant::now() + interval.min(Duration::from_secs(365 * 24 * 3600)))
+    }
 }
 
 #[cfg(test)]

@@ -31,8 +31,8 @@ pub(super) enum Done {
 
 impl Shared {
     /// Opens the connection's subscription.
-    pub(super) fn subscribe(self: &Arc<Self>, cx: &Context, id: Option<Id>, request: Subscribe) -> Work {
-        let (shared, cx) = (self.clone(), cx.clone());
+    pub(super) fn subscribe(self: &Arc<Self>, cx: Context, id: Option<Id>, request: Subscribe) -> Work {
+        let shared = self.clone();
         Box::pin(async move {
             let result = match shared.gate.authorize_topics(&cx, &request.topics).await {
                 Ok(()) => shared.push.subscribe(&cx, request.clone()).await.map_err(Problem::from),
@@ -43,8 +43,8 @@ impl Shared {
     }
 
     /// Asks whether `topics` may be added.
-    pub(super) fn allow(self: &Arc<Self>, cx: &Context, id: Option<Id>, topics: Topics) -> Work {
-        let (shared, cx) = (self.clone(), cx.clone());
+    pub(super) fn allow(self: &Arc<Self>, cx: Context, id: Option<Id>, topics: Topics) -> Work {
+        let shared = self.clone();
         Box::pin(async move {
             let result = shared.gate.authorize_topics(&cx, &topics).await;
             Done::Allowed { id, topics, result }
@@ -54,12 +54,12 @@ impl Shared {
     /// Publishes messages, all or none.
     pub(super) fn publish(
         self: &Arc<Self>,
-        cx: &Context,
+        cx: Context,
         id: Option<Id>,
         topic: Topic,
         messages: Vec<Message>,
     ) -> Work {
-        let (shared, cx) = (self.clone(), cx.clone());
+        let shared = self.clone();
         Box::pin(
             async move { Done::Published { id, result: shared.try_publish(&cx, &topic, &messages).await } },
         )

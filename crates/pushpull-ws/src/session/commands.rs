@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Session, Stage, TURN, command::Done, inbox::Turn};
+use super::{Session, Stage, command::Done, inbox::Turn};
 use crate::{
     close::{self, Closing},
     codec::server::{ClientFrame, Frames, Unread},
@@ -20,7 +20,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
     /// Takes up commands one after another, each when the one before is done, until the turn is over.
     pub(super) fn poll_commands(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
-        while self.stage == Stage::Running && self.spent < TURN {
+        while self.stage == Stage::Running && !self.spent.is_turn() {
             if let Some(work) = self.inbox.work() {
                 let Poll::Ready(done) = work.as_mut().poll(cx) else { return moved };
                 self.inbox.fill().work = None;
@@ -79,7 +79,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
 
     /// Reads one more frame. Its message counts as read ahead until all of it is.
     fn read_frame(&mut self, mut frames: Box<Frames>) {
-        match frames.next(&mut self.spent) {
+        let mut spent = 0;
+        let next = frames.next(&mut spent);
+        self.spent.add(spent);
+        match next {
             Ok(frame) => {
                 self.inbox.fill().next = frame.map(Box::new);
                 self.inbox.keep_frames(frames);
@@ -89,7 +92,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
     }
 
     fn begin(&mut self, frame: ClientFrame) {
-        self.spent += frame.weight();
+        self.spent.add(frame.weight());
         self.on_frame(frame);
     }
 

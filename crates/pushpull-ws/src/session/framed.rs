@@ -27,7 +27,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
             Asked::Unsubscribe(Ok(topics)) => self.on_unsubscribe(id, &topics),
             Asked::Credit(Ok(events)) => self.on_credit(id, events),
             Asked::Publish(Ok((topic, messages))) => {
-                self.inbox.fill().work = Some(self.shared.publish(&self.cx, id, topic, messages));
+                self.inbox.fill().work =
+                    Some(self.shared.publish(self.caller.context(), id, topic, messages));
             }
             Asked::Publish(Err(problem)) => {
                 self.tell_error(id.as_ref(), &problem, Some(Outcome::NotApplied));
@@ -42,8 +43,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
 
     fn on_subscribe(&mut self, id: Option<Id>, wanted: Subscribe, option: Option<String>) {
         self.inbox.fill().work = match (&self.subscription, option) {
-            (None, _) => Some(self.shared.subscribe(&self.cx, id, wanted)),
-            (Some(_), None) => Some(self.shared.allow(&self.cx, id, wanted.topics)),
+            (None, _) => Some(self.shared.subscribe(self.caller.context(), id, wanted)),
+            (Some(_), None) => Some(self.shared.allow(self.caller.context(), id, wanted.topics)),
             (Some(_), Some(option)) => {
                 let detail = "only the subscribe that begins a subscription may bear it";
                 return self.tell_error(id.as_ref(), &Problem::invalid(option, detail), None);

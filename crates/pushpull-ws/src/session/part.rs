@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Session, Stage, TURN};
+use super::{Session, Stage};
 use crate::decoder::Message;
 
 impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
@@ -13,11 +13,11 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
     pub(super) fn poll_parting(&mut self, cx: &mut Context<'_>) -> bool {
         let Stage::Parting { is_heard, is_shut } = &mut self.stage else { return false };
         let mut moved = false;
-        while !*is_heard && self.spent < TURN {
+        while !*is_heard && !self.spent.is_turn() {
             match self.pump.poll_message(cx) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(Some(Message::Close(_)) | None) | Err(_)) => *is_heard = true,
-                Poll::Ready(Ok(Some(message))) => self.spent += message.weight(),
+                Poll::Ready(Ok(Some(message))) => self.spent.add(message.weight()),
             }
             moved = true;
         }

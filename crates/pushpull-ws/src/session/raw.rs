@@ -15,8 +15,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
         };
         // A raw connection is let in with one exact topic only.
         if let Some(topic) = self.topics.as_ref().and_then(|topics| topics.single()) {
-            self.spent += weigh(&message);
-            self.inbox.fill().work = Some(self.shared.publish(&self.cx, None, topic, vec![message]));
+            self.spent.add(weigh(&message));
+            self.inbox.fill().work =
+                Some(self.shared.publish(self.caller.context(), None, topic, vec![message]));
         }
     }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use pushpull_http::{Connection, Post, Round, Served, Taken, Transport};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Opening, Session, Stage};
+use super::{Opening, Session, Spent, Stage};
 use crate::codec::server::{frame_form, joined_frames};
 
 /// Serves a connection to its end. A future by itself: a task that is no larger than a pointer.
@@ -51,7 +51,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Served for Session<I> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.spent = 0;
+        self.spent = Spent::default();
         let polled = self.poll_rounds(cx);
         self.inbox.rest();
         polled

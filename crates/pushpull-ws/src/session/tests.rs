@@ -244,6 +244,7 @@ async fn who_reads_no_answers_is_not_asked_for_more() {
 
 #[test]
 fn an_idle_connection_is_small() {
-    let size = size_of::<Session<tokio::net::TcpStream>>();
-    assert!(size <= 488, "{size} bytes");
+    // With the two counts of an `Arc`, which allocators hold in the class of 320 bytes.
+    let size = size_of::<Connection<Session<tokio::net::TcpStream>>>() + 16;
+    assert!(size <= 320, "{size} bytes");
 }

@@ -118,9 +118,9 @@ async fn one_turn_inflates_no_more_than_a_message_beyond_its_measure() {
         while broker.place().seq() == done {
             let asked_again = turns.turn().await;
             assert!(
-                turns.serving.session().spent <= TURN + 3 * (1 << 20),
+                turns.serving.session().spent.0 as usize <= TURN + 3 * (1 << 20),
                 "{}",
-                turns.serving.session().spent
+                turns.serving.session().spent.0
             );
             assert!(asked_again || broker.place().seq() == 8);
         }
