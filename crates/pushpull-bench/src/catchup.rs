@@ -16,7 +16,9 @@ use crate::{
     report::Run,
     shape::{Content, Shape},
     stamp::Stamp,
-    subscriber::{Received, Subscribers, Target, connect, place},
+    stream::connect,
+    subscriber::{Received, Subscribers, Target, place},
+    tls::Protocol,
     wire::{From, Transport},
 };
 
@@ -150,7 +152,7 @@ impl Catchup {
 
 /// The server's epoch, which all its cursors begin with.
 pub(crate) fn epoch(server: &Server) -> io::Result<String> {
-    let mut poller = connect(server.address)?;
+    let mut poller = connect(server.address, Protocol::Http1)?;
     poller.write_all(&Transport::HttpPoll.request(server.address, TOPIC, From::Now))?;
     let cursor = place(&mut poller)?;
     let epoch = cursor.rsplit_once('-').map(|(epoch, _)| epoch.to_owned());

@@ -24,6 +24,15 @@ pub(crate) struct Contest<'a> {
     pub(crate) quiet: f64,
     /// How long a run waits for a machine that is as quiet as that.
     pub(crate) patience: Duration,
+    /// By what they are reached.
+    pub(crate) over: Over,
+}
+
+/// What connections are made over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    Tcp,
+    Tls,
 }
 
 /// One of those that ran, and its runs in the rounds that count.
@@ -49,7 +58,7 @@ impl Contest<'_> {
         asks: Option<Asks>,
         mut run: impl FnMut(Option<Peer>) -> io::Result<Run>,
     ) -> io::Result<Vec<Contestant>> {
-        let mut peers = chosen(self.peers, asks)?;
+        let mut peers = chosen(self.peers, asks, self.over)?;
         let mut rounds: Vec<Round> = Vec::new();
         while !self.is_enough(&rounds) {
             some(&peers)?;
@@ -98,16 +107,17 @@ fn faultless(run: Run) -> io::Result<Run> {
 
 /// The peers by their names, each once. Those that cannot do what is asked are named and left out. `all` are the
 /// rivals that can: neither we ourselves nor no server.
-fn chosen(names: &[String], asks: Option<Asks>) -> io::Result<Vec<Peer>> {
+fn chosen(names: &[String], asks: Option<Asks>, over: Over) -> io::Result<Vec<Peer>> {
     let asks = asks.ok_or_else(|| io::Error::other("this figure asks for what no peer has"))?;
+    let can = |peer: Peer| peer.can(asks) && peer.speaks(over);
     let mut peers = Vec::new();
     for name in names {
         let named = match name.as_str() {
-            "all" => Peer::ALL.iter().copied().filter(|peer| peer.is_rival() && peer.can(asks)).collect(),
+            "all" => Peer::ALL.iter().copied().filter(|peer| peer.is_rival() && can(*peer)).collect(),
             name => vec![Peer::named(name).ok_or_else(|| unknown(name))?],
         };
         for peer in named {
-            if !peer.can(asks) {
+            if !can(peer) {
                 eprintln!(
                     "pushpull-bench: {} is left out: it has not what this figure asks for",
                     peer.name()

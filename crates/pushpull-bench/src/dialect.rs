@@ -7,13 +7,15 @@ pub(crate) mod nchan;
 
 use std::{fmt, io, net::SocketAddr};
 
-use crate::wire::http::refused;
+use crate::{tls::Identity, wire::http::refused};
 
 /// Where a server listens, and how it speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Address {
     pub(crate) socket: SocketAddr,
     pub(crate) dialect: Dialect,
+    /// What it shows, where it is reached over TLS. There is one for as long as the program runs.
+    pub(crate) tls: Option<&'static Identity>,
 }
 
 /// How a server speaks.
@@ -28,9 +30,9 @@ pub(crate) enum Dialect {
     Nchan,
 }
 
-impl From<SocketAddr> for Address {
-    fn from(socket: SocketAddr) -> Self {
-        Self { socket, dialect: Dialect::Pushpull }
+impl<T: Into<SocketAddr>> From<T> for Address {
+    fn from(socket: T) -> Self {
+        Self { socket: socket.into(), dialect: Dialect::Pushpull, tls: None }
     }
 }
 

@@ -10,6 +10,8 @@ use crate::{
     dialect::{Address, Dialect},
     shape::Shape,
     stamp::Stamp,
+    stream::{Stream, connect},
+    tls::Protocol,
     wire::http::{answer, last_member, seq},
 };
 
@@ -18,7 +20,7 @@ pub(crate) const TOPIC: &str = "bench";
 
 /// Publishes over one connection, one message at a time.
 pub(crate) struct Publisher {
-    stream: TcpStream,
+    stream: Stream<TcpStream>,
     dialect: Dialect,
     request: Vec<u8>,
     answer: Vec<u8>,
@@ -26,8 +28,8 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     pub(crate) fn connect(address: Address) -> io::Result<Self> {
-        let stream = TcpStream::connect(address.socket)?;
-        stream.set_nodelay(true)?;
+        let stream = connect(address, Protocol::Http1)?;
+        stream.wait_for_ever()?;
         Ok(Self { stream, dialect: address.dialect, request: Vec::new(), answer: vec![0; 4096] })
     }
 

@@ -2,6 +2,8 @@
 
 use std::{io, process::Command, thread};
 
+use crate::tls::Identity;
+
 /// How the server is started.
 #[derive(Clone, Debug)]
 pub(crate) struct Launch {
@@ -11,6 +13,8 @@ pub(crate) struct Launch {
     pub(crate) workers: usize,
     /// Flags that are handed on as they are, and stand above what a figure needs.
     pub(crate) flags: Vec<String>,
+    /// What it shows where it is reached over TLS.
+    pub(crate) tls: Option<&'static Identity>,
 }
 
 /// Flags of the hub that a figure needs, each with the least value that will do.
@@ -60,7 +64,7 @@ mod tests {
 
     fn arguments(workers: usize, flags: &[&str], needs: &Needs) -> String {
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        Launch { program: "hub".to_owned(), workers, flags }.arguments(needs, 2).join(" ")
+        Launch { program: "hub".to_owned(), workers, flags, tls: None }.arguments(needs, 2).join(" ")
     }
 
     #[test]

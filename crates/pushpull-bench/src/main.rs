@@ -31,6 +31,7 @@ mod chart;
 mod compare;
 mod dialect;
 mod fanout;
+mod folder;
 mod http;
 mod idle;
 mod launch;
@@ -47,7 +48,9 @@ mod scale;
 mod shape;
 mod stamp;
 mod storm;
+mod stream;
 mod subscriber;
+mod tls;
 mod wire;
 
 use std::{io, process::ExitCode, time::Duration};
@@ -97,6 +100,11 @@ struct Cli {
     /// Flags for the server, as in `--server-flags "--keep-alive 5"`; they stand above those that a figure sets.
     #[arg(long, global = true, default_value = "", hide_default_value = true, allow_hyphen_values = true)]
     server_flags: String,
+    /// Speaks TLS 1.3 with the server, subscribers and publishers alike, by a certificate made for the run, which is
+    /// all that is trusted. Every handshake is a whole one. The load generator's part costs as much as the server's:
+    /// look at `generator cores`.
+    #[arg(long, global = true)]
+    tls: bool,
     /// Peers that run in turns with the server, in a comma-separated list: axum-ws, fastwebsockets, axum-sse, tonic,
     /// nchan, mounted (pushpull itself, in axum), raw-writes (no server: the machine's own limit); or all, which are
     /// those that can but for the last two. The ratios of medians are told.
@@ -149,14 +157,15 @@ fn run(cli: &Cli) -> io::Result<()> {
     // A connection is an open file.
     rlimit::increase_nofile_limit(u64::MAX)?;
     process::pin_to_last_core();
+    let launch = cli.launch()?;
     if !cli.compare.is_empty() {
-        return compare(cli);
+        return compare(cli, &launch);
     }
     if let Work::Scale(scale) = &cli.work {
-        return measure_scale(cli, scale);
+        return measure_scale(cli, &launch, scale);
     }
-    let label = cli.work.label();
-    let (runs, faulty) = measure(cli, &cli.launch(), &cli.work.needs(), |server| cli.work.run(server))?;
+    let label = cli.work.label() + cli.over();
+    let (runs, faulty) = measure(cli, &launch, &cli.work.needs(), |server| cli.work.run(server))?;
     match (cli.json, cli.table) {
         (true, _) => println!("{}", report::json(&label, &runs)),
         (_, true) => println!("{}", report::row(&label, &runs)),
@@ -187,14 +196,14 @@ fn measure(
 }
 
 #[allow(clippy::print_stdout, reason = "the figures are what this program is for")]
-fn measure_scale(cli: &Cli, scale: &scale::Scale) -> io::Result<()> {
+fn measure_scale(cli: &Cli, launch: &launch::Launch, scale: &scale::Scale) -> io::Result<()> {
     let mut all_faulty = Vec::new();
-    let measured = scale.points(|fanout, workers| {
-        let launch = launch::Launch { workers, ..cli.launch() };
+    let measured = scale.points(cli.over(), |fanout, workers| {
+        let launch = launch::Launch { workers, ..launch.clone() };
         let (runs, faulty) = measure(cli, &launch, &fanout.needs(), |server| scale::run(fanout, server))?;
         all_faulty.extend(faulty);
         if !cli.json && !cli.table {
-            print!("{}, {workers} workers\n{}\n", fanout.label(), report::lines(&runs));
+            print!("{}{}, {workers} workers\n{}\n", fanout.label(), cli.over(), report::lines(&runs));
         }
         Ok(runs)
     })?;
@@ -212,16 +221,20 @@ fn judge(label: &str, faulty: &[report::Faults]) -> io::Result<()> {
 }
 
 #[allow(clippy::print_stdout, reason = "the figures are what this program is for")]
-fn compare(cli: &Cli) -> io::Result<()> {
-    let patience = Duration::from_secs(cli.patience);
-    let contest =
-        compare::Contest { peers: &cli.compare, rounds: cli.runs.max(1), quiet: cli.quiet, patience };
+fn compare(cli: &Cli, launch: &launch::Launch) -> io::Result<()> {
+    let contest = compare::Contest {
+        peers: &cli.compare,
+        rounds: cli.runs.max(1),
+        quiet: cli.quiet,
+        patience: Duration::from_secs(cli.patience),
+        over: if cli.tls { compare::Over::Tls } else { compare::Over::Tcp },
+    };
     let contestants = contest.hold(cli.work.asks(), |peer| {
-        let mut launch = cli.launch();
+        let mut launch = launch.clone();
         launch.program = peer.map_or(launch.program, |peer| peer.name().to_owned());
         cli.work.run(&process::Server::start(&launch, &cli.work.needs())?)
     })?;
-    let label = cli.work.label();
+    let label = cli.work.label() + cli.over();
     match (cli.json, cli.table) {
         (true, _) => println!("{}", compare::json(&label, &contestants)),
         (_, true) => print!("{}", compare::markdown(&label, &contestants)),
@@ -232,9 +245,15 @@ fn compare(cli: &Cli) -> io::Result<()> {
 
 impl Cli {
     /// How the server is started.
-    fn launch(&self) -> launch::Launch {
+    fn launch(&self) -> io::Result<launch::Launch> {
         let flags = self.server_flags.split_whitespace().map(str::to_owned).collect();
-        launch::Launch { program: self.server.clone(), workers: self.workers.into(), flags }
+        let tls = self.tls.then(tls::Identity::new).transpose()?;
+        Ok(launch::Launch { program: self.server.clone(), workers: self.workers.into(), flags, tls })
+    }
+
+    /// What a label ends with.
+    fn over(&self) -> &'static str {
+        if self.tls { ", over TLS" } else { "" }
     }
 }
 

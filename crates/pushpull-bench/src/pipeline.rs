@@ -5,14 +5,14 @@ use std::{
     time::Instant,
 };
 
-use mio::net::TcpStream;
-
 use crate::{
     dialect::{Address, Dialect},
     http::put_publish,
     shape::Shape,
     stamp::Stamp,
-    subscriber::{Subscribers, connect},
+    stream::{Stream, connect},
+    subscriber::Subscribers,
+    tls::Protocol,
     wire::http::answer,
 };
 
@@ -32,7 +32,7 @@ struct Pipeline {
 
 /// Publishes over one connection, with several POSTs under way, beside subscribers that are read by the same thread.
 pub(crate) struct Pipelined {
-    stream: TcpStream,
+    stream: Stream,
     pipeline: Pipeline,
     scratch: Vec<u8>,
 }
@@ -69,10 +69,8 @@ impl Pipeline {
 impl Pipelined {
     /// Connects, with at most `depth` POSTs under way; `beside` wakes when there is something to [`read`](Self::read).
     pub(crate) fn connect(address: Address, depth: u64, beside: &mut Subscribers) -> io::Result<Self> {
-        let stream = connect(address)?;
-        stream.set_nonblocking(true)?;
-        let mut stream = TcpStream::from_std(stream);
-        beside.watch(&mut stream)?;
+        let mut stream = connect(address, Protocol::Http1)?.into_nonblocking()?;
+        beside.watch(stream.socket())?;
         Ok(Self { stream, pipeline: Pipeline::new(address.dialect, depth), scratch: vec![0; 1 << 16] })
     }
 

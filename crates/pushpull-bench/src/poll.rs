@@ -15,7 +15,9 @@ use crate::{
     requests::Requests,
     shape::{Content, Shape},
     stamp::Stamp,
-    subscriber::{connect, place},
+    stream::connect,
+    subscriber::place,
+    tls::Protocol,
     wire::{self, From, Transport},
 };
 
@@ -61,7 +63,7 @@ impl Poll {
 
 /// The place of the newest event.
 fn first_place(server: Address) -> io::Result<String> {
-    let mut poller = connect(server)?;
+    let mut poller = connect(server, Protocol::Http1)?;
     poller.write_all(&Transport::HttpPoll.request(server, TOPIC, From::Now))?;
     match server.dialect {
         Dialect::Nchan => nchan::read_place(&mut poller),

@@ -12,6 +12,7 @@ use crate::{
     compare::Peer,
     dialect::{Address, Dialect},
     launch::{Launch, Needs},
+    tls::Identity,
 };
 
 /// A running server.
@@ -38,16 +39,26 @@ impl Server {
     /// Starts the server on the first cores, or takes one that runs already. By the name of a [`Peer`] it is that.
     pub(crate) fn start(launch: &Launch, needs: &Needs) -> io::Result<Self> {
         if let Ok(address) = launch.program.parse::<SocketAddr>() {
-            return Ok(Self::at(address.into()));
+            let known = launch.tls.is_none().then(|| Self::at(address.into()));
+            return known.ok_or_else(|| io::Error::other("`--tls` trusts no server that runs already"));
         }
         match Peer::named(&launch.program) {
-            Some(peer) => peer.start(launch.workers, needs),
-            None => Self::launch(&mut launch.command(needs)?, Dialect::Pushpull),
+            Some(peer) => peer.start(launch.workers, needs, launch.tls),
+            None => Self::launch(&mut launch.command(needs)?, Dialect::Pushpull, launch.tls),
         }
     }
 
-    /// Starts a program that says where it listens.
-    pub(crate) fn launch(command: &mut Command, dialect: Dialect) -> io::Result<Self> {
+    /// Starts a program that says where it listens. What it shows over TLS it is given in files, which are there until
+    /// it listens.
+    pub(crate) fn launch(
+        command: &mut Command,
+        dialect: Dialect,
+        tls: Option<&'static Identity>,
+    ) -> io::Result<Self> {
+        let files = tls.map(Identity::files).transpose()?;
+        if let Some(files) = &files {
+            command.arg("--tls-cert").arg(files.certificate()).arg("--tls-key").arg(files.key());
+        }
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let stdout = child.stdout.take();
         let process = Process { child, folder: None };
@@ -55,11 +66,13 @@ impl Server {
         if let Some(stdout) = stdout {
             BufReader::new(stdout).read_line(&mut line)?;
         }
-        let told = line.trim().strip_prefix("listening on http://").and_then(|socket| socket.parse().ok());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let told = line.trim().strip_prefix("listening on ").and_then(|url| url.strip_prefix(scheme));
+        let told = told.and_then(|rest| rest.strip_prefix("://")?.parse().ok());
         let socket = told.ok_or_else(|| {
             io::Error::other(format!("{command:?} did not say where it listens, but {line:?}"))
         })?;
-        Ok(Self { address: Address { socket, dialect }, process: Some(process) })
+        Ok(Self { address: Address { socket, dialect, tls }, process: Some(process) })
     }
 
     /// Takes over a program that has children, and the `folder` that was made for it.

@@ -15,7 +15,9 @@ use crate::{
     requests::Requests,
     shape::{Content, Shape},
     stamp::Stamp,
-    subscriber::{connect, place},
+    stream::connect,
+    subscriber::place,
+    tls::Protocol,
     wire::{
         From, Transport,
         http::{answer, last_member, refused, seq},
@@ -70,7 +72,7 @@ fn head(server: &Server) -> io::Result<u64> {
         Dialect::Plain => return Ok(0),
         Dialect::Nchan => return published(server),
     }
-    let mut poller = connect(server.address)?;
+    let mut poller = connect(server.address, Protocol::Http1)?;
     poller.write_all(&Transport::HttpPoll.request(server.address, TOPIC, From::Now))?;
     let cursor = place(&mut poller)?;
     seq(&cursor).ok_or_else(|| io::Error::other(format!("no cursor: {cursor}")))
@@ -78,7 +80,7 @@ fn head(server: &Server) -> io::Result<u64> {
 
 /// How many messages Nchan was given.
 fn published(server: &Server) -> io::Result<u64> {
-    let mut asking = connect(server.address)?;
+    let mut asking = connect(server.address, Protocol::Http1)?;
     write!(asking, "GET /status HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", server.address)?;
     let mut bytes = Vec::new();
     asking.read_to_end(&mut bytes)?;

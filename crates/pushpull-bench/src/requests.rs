@@ -6,14 +6,16 @@ use std::{
 };
 
 use hdrhistogram::Histogram;
-use mio::{Events, Interest, Poll, Token, net::TcpStream};
+use mio::{Events, Interest, Poll, Token};
 
 use crate::{
     dialect::Address,
     meter::{Cost, Meter},
     process::Server,
     report::{Faults, Run},
-    subscriber::{Received, connect},
+    stream::{Stream, connect},
+    subscriber::Received,
+    tls::Protocol,
     wire::http::{answer, refused},
 };
 
@@ -47,7 +49,7 @@ struct Tally {
     latency: Histogram<u64>,
 }
 
-struct Connection<S = TcpStream> {
+struct Connection<S = Stream> {
     stream: S,
     rest: Vec<u8>,
     asked_at: Option<Instant>,
@@ -94,10 +96,8 @@ impl Requests {
 
     fn open(&self, server: Address, poll: &Poll) -> io::Result<Vec<Connection>> {
         let open = |number| {
-            let stream = connect(server)?;
-            stream.set_nonblocking(true)?;
-            let mut stream = TcpStream::from_std(stream);
-            poll.registry().register(&mut stream, Token(number), Interest::READABLE)?;
+            let mut stream = connect(server, Protocol::Http1)?.into_nonblocking()?;
+            poll.registry().register(stream.socket(), Token(number), Interest::READABLE)?;
             Ok(Connection { stream, rest: Vec::new(), asked_at: None })
         };
         (0..self.connections).map(open).collect()

@@ -60,10 +60,11 @@ pub(crate) struct Point {
 }
 
 impl Scale {
-    /// Measures every point by `measure`, which is told the load, the number of workers, and makes the runs. The
-    /// errors of faulty runs are the last thing that is told.
+    /// Measures every point by `measure`, which is told the load, the number of workers, and makes the runs. What the
+    /// load goes `over` is added to its label.
     pub(crate) fn points(
         &self,
+        over: &str,
         mut measure: impl FnMut(&Fanout, usize) -> io::Result<Vec<Run>>,
     ) -> io::Result<Measured> {
         if !self.from.is_empty() {
@@ -77,7 +78,7 @@ impl Scale {
                 let fanout = Fanout { load: load.clone(), subscribers: *subscribers };
                 let figures = medians(&measure(&fanout, *workers)?);
                 let (workers, subscribers) = (*workers, *subscribers);
-                measured.points.push(Point { load: load.label(), workers, subscribers, figures });
+                measured.points.push(Point { load: load.label() + over, workers, subscribers, figures });
             }
         }
         Ok(measured)

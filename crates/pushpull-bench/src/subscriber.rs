@@ -21,7 +21,7 @@ use crate::{
     wire::{From, Transport, ws},
 };
 use connection::{Connection, Reading};
-pub(crate) use connection::{State, connect, place};
+pub(crate) use connection::{State, place};
 use inflate::Inflater;
 
 /// The longest answer that can be read at once.
@@ -51,6 +51,8 @@ pub(crate) struct Subscribers {
     poll: Poll,
     events: Events,
     connections: Vec<Connection>,
+    /// Those that have something to read of which the poll knows nothing.
+    behind: Vec<usize>,
     scratch: Vec<u8>,
     inflater: Inflater,
     origin: Instant,
@@ -123,11 +125,14 @@ impl Subscribers {
             poll.registry().register(connection.source(), Token(n), Interest::READABLE)?;
             connections.push(connection);
         }
+        let keeping = connections.iter().enumerate().filter(|(_, connection)| connection.keeps_some());
+        let behind = keeping.map(|(number, _)| number).collect();
         Ok(Self {
             target,
             poll,
             events: Events::with_capacity(1024),
             connections,
+            behind,
             scratch: vec![0; SCRATCH],
             inflater: Inflater::new(),
             origin: Instant::now(),
@@ -158,6 +163,7 @@ impl Subscribers {
         received: &mut Received,
         each: &mut impl FnMut(Stamp, u64),
     ) -> io::Result<()> {
+        let wait = if self.behind.is_empty() { wait } else { Duration::ZERO };
         self.poll.poll(&mut self.events, Some(wait))?;
         let mut reading = Reading {
             target: &self.target,
@@ -167,6 +173,9 @@ impl Subscribers {
             origin: self.origin,
             each,
         };
+        for number in self.behind.drain(..) {
+            self.connections[number].read(&mut reading, false)?;
+        }
         for event in &self.events {
             let Some(connection) = self.connections.get_mut(event.token().0) else {
                 self.is_other_ready = true;
@@ -212,8 +221,8 @@ mod tests {
         net, thread,
     };
 
-    use super::{connection::PATIENCE, *};
-    use crate::{shape::Content, wire::grpc::tests::answered};
+    use super::*;
+    use crate::{shape::Content, stream::PATIENCE, wire::grpc::tests::answered};
 
     /// A server that answers one connection's requests by `answers` in turn and ends it. Returns all request lines.
     fn script(answers: Vec<String>) -> (Address, thread::JoinHandle<Vec<String>>) {

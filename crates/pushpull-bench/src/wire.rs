@@ -15,7 +15,10 @@ use memchr::{
     memmem::{Finder, FinderRev},
 };
 
-use crate::dialect::{Address, Dialect, nchan};
+use crate::{
+    dialect::{Address, Dialect, nchan},
+    tls::Protocol,
+};
 
 /// Where a payload begins in an event object, and in a block of SSE, and where blocks end: made once, since they are
 /// looked for once a delivery.
@@ -60,6 +63,11 @@ impl Transport {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
+    /// What it is spoken by.
+    pub(crate) fn protocol(self) -> Protocol {
+        if self == Self::Grpc { Protocol::Http2 } else { Protocol::Http1 }
+    }
+
     /// Takes a transport that tells of events by itself; a poller is only told when it asks.
     pub(crate) fn telling(self) -> Result<Self, &'static str> {
         match self {
@@ -86,7 +94,7 @@ impl Transport {
             Self::Sse => ("sse", "Accept: text/event-stream\r\n".to_owned()),
             Self::Longpoll => ("longpoll", String::new()),
             Self::HttpPoll => ("poll", String::new()),
-            Self::Grpc => return grpc::request(server.socket, topic, from),
+            Self::Grpc => return grpc::request(server, topic, from),
         };
         let polling = match (self, from) {
             (Self::Longpoll, From::Now) => "&wait=0",

@@ -16,12 +16,16 @@ mod axum_ws;
 mod fast_ws;
 mod mounted;
 mod raw_writes;
+mod tls;
 mod tonic_stream;
 mod topics;
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, path::PathBuf};
 
-use axum::{Router, serve::ListenerExt as _};
+use axum::{
+    Router,
+    serve::{Listener as _, ListenerExt as _},
+};
 use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
 
@@ -37,6 +41,12 @@ struct Cli {
     /// Where to listen; port 0 takes a free one, which is then told.
     #[arg(long, global = true, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// File with the certificate chain (PEM), to speak TLS; `raw-writes` speaks none.
+    #[arg(long, global = true, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// File with its private key (PEM).
+    #[arg(long, global = true, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -56,21 +66,32 @@ enum Kind {
 }
 
 fn main() -> io::Result<()> {
-    let Cli { kind, listen } = Cli::parse();
+    let Cli { kind, listen, tls_cert, tls_key } = Cli::parse();
     rlimit::increase_nofile_limit(u64::MAX)?;
-    match kind {
-        Kind::AxumWs => run(axum_ws::app(), listen),
-        Kind::Fastwebsockets => run(fast_ws::app(), listen),
-        Kind::AxumSse => run(axum_sse::app(), listen),
-        Kind::Tonic => run(tonic_stream::app(), listen),
-        Kind::Mounted(limits) => run(mounted::app(&limits)?, listen),
-        Kind::RawWrites => raw_writes::serve(listen),
-    }
+    let app = match kind {
+        Kind::AxumWs => axum_ws::app(),
+        Kind::Fastwebsockets => fast_ws::app(),
+        Kind::AxumSse => axum_sse::app(),
+        Kind::Tonic => tonic_stream::app(),
+        Kind::Mounted(limits) => mounted::app(&limits)?,
+        Kind::RawWrites => return raw_writes::serve(listen),
+    };
+    run(app, listen, tls_cert.zip(tls_key))
 }
 
 #[tokio::main]
-async fn run(app: Router, listen: SocketAddr) -> io::Result<()> {
-    serve(TcpListener::bind(listen).await?, app).await
+async fn run(app: Router, listen: SocketAddr, tls: Option<(PathBuf, PathBuf)>) -> io::Result<()> {
+    let listener = TcpListener::bind(listen).await?;
+    match tls {
+        Some((certificate, key)) => serve_tls(tls::Listener::over(listener, &certificate, &key)?, app).await,
+        None => serve(listener, app).await,
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "whoever started it reads where it listens")]
+async fn serve_tls(listener: tls::Listener, app: Router) -> io::Result<()> {
+    println!("listening on https://{}", listener.local_addr()?);
+    axum::serve(listener, app).await
 }
 
 #[allow(clippy::print_stdout, reason = "whoever started it reads where it listens")]

@@ -1,13 +1,12 @@
 //! nginx with Nchan, as Debian has it, answering on this crate's paths.
 
 use std::{
-    env, fs,
+    fs,
     io::{self, Read as _},
     net::{SocketAddr, TcpListener, TcpStream},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
-    path::{Path, PathBuf},
-    process::{self, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+    process::Stdio,
     thread,
     time::{Duration, Instant},
 };
@@ -15,7 +14,9 @@ use std::{
 use super::peer::pinned;
 use crate::{
     dialect::{Address, Dialect},
+    folder,
     process::Server,
+    tls::{Files, Identity},
 };
 
 /// Where Debian's packages put what is needed.
@@ -34,35 +35,28 @@ fn is_installed() -> bool {
 }
 
 /// Starts it with so many worker processes, from a folder of its own, on a free port.
-pub(crate) fn start(workers: usize) -> io::Result<Server> {
+pub(crate) fn start(workers: usize, tls: Option<&'static Identity>) -> io::Result<Server> {
     if !is_installed() {
         return Err(io::Error::other(format!("nginx with Nchan is not installed: {INSTALL}")));
     }
-    let folder = folder()?;
+    let folder = folder::new("nginx")?;
     let socket = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let is_root = fs::metadata("/proc/self")?.uid() == 0;
-    fs::write(folder.join("nginx.conf"), configuration(socket, workers, files()?, is_root))?;
+    let files = tls.map(Identity::files).transpose()?;
+    let configuration = configuration(socket, workers, descriptors()?, is_root, files.as_ref());
+    fs::write(folder.join("nginx.conf"), configuration)?;
     let log = fs::File::create(folder.join("said"))?;
     let mut nginx = pinned(PROGRAM, workers);
     nginx.arg("-p").arg(&folder).args(["-c", "nginx.conf", "-e", "error.log"]);
     let child = nginx.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?;
-    let mut server = Server::of(child, folder.clone(), Address { socket, dialect: Dialect::Nchan });
+    let mut server = Server::of(child, folder.clone(), Address { socket, dialect: Dialect::Nchan, tls });
     wait_for(&mut server, &folder)?;
     Ok(server)
 }
 
 /// How many files it may have open, as far as this program may say.
-fn files() -> io::Result<u64> {
+fn descriptors() -> io::Result<u64> {
     Ok(rlimit::Resource::NOFILE.get()?.1.min(CONNECTIONS))
-}
-
-/// A new folder of which nobody else has the name.
-fn folder() -> io::Result<PathBuf> {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let folder = env::temp_dir().join(format!("pushpull-bench-nginx-{}-{number}", process::id()));
-    fs::DirBuilder::new().mode(0o700).create(&folder)?;
-    Ok(folder)
 }
 
 fn wait_for(server: &mut Server, folder: &Path) -> io::Result<()> {
@@ -86,9 +80,16 @@ fn wait_for(server: &mut Server, folder: &Path) -> io::Result<()> {
 ///
 /// A poller without a place always begins with what is kept: the answer that would tell it where it stands waits for
 /// a message.
-fn configuration(socket: SocketAddr, workers: usize, files: u64, is_root: bool) -> String {
+fn configuration(
+    socket: SocketAddr,
+    workers: usize,
+    descriptors: u64,
+    is_root: bool,
+    tls: Option<&Files>,
+) -> String {
     let user = if is_root { "user root;\n" } else { "" };
-    let connections = files - files / 20;
+    let connections = descriptors - descriptors / 20;
+    let (ssl, shown) = tls.map_or_else(Default::default, |files| (" ssl", shown(files)));
     let subscriber = |name: &str, kind: &str| {
         format!(
             "    location = /{name} {{
@@ -126,7 +127,7 @@ fn configuration(socket: SocketAddr, workers: usize, files: u64, is_root: bool) 
         "load_module {MODULE};
 daemon off;
 {user}worker_processes {workers};
-worker_rlimit_nofile {files};
+worker_rlimit_nofile {descriptors};
 pid nginx.pid;
 error_log error.log warn;
 events {{ worker_connections {connections}; use epoll; multi_accept on; }}
@@ -147,8 +148,8 @@ http {{
   nchan_message_buffer_length 20000;
   nchan_subscriber_timeout 0;
   server {{
-    listen {socket} backlog=4096;
-    nchan_websocket_ping_interval 0;
+    listen {socket}{ssl} backlog=4096;
+{shown}    nchan_websocket_ping_interval 0;
     nchan_eventsource_ping_interval 0;
     location ~ ^/topics/([\\w.]+)$ {{ nchan_publisher; nchan_channel_id $1; }}
 {}    location = /status {{ nchan_stub_status; }}
@@ -159,13 +160,27 @@ http {{
     )
 }
 
+/// What it shows over TLS. As everywhere here a handshake is a whole one.
+fn shown(files: &Files) -> String {
+    let (certificate, key) = (files.certificate(), files.key());
+    format!(
+        "    ssl_certificate {};
+    ssl_certificate_key {};
+    ssl_protocols TLSv1.3;
+    ssl_session_tickets off;
+",
+        certificate.display(),
+        key.display()
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_configuration_names_its_place() {
-        let told = configuration("127.0.0.1:8081".parse().unwrap(), 1, 20_000, false);
+        let told = configuration("127.0.0.1:8081".parse().unwrap(), 1, 20_000, false, None);
         for line in [
             "    listen 127.0.0.1:8081 backlog=4096;",
             "worker_rlimit_nofile 20000;",

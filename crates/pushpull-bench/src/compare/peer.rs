@@ -4,11 +4,12 @@ use std::{env, ffi::OsStr, io, process::Command};
 
 use clap::ValueEnum;
 
-use super::nginx;
+use super::{Over, nginx};
 use crate::{
     dialect::Dialect,
     launch::{Needs, arguments},
     process::Server,
+    tls::Identity,
     wire::Transport,
 };
 
@@ -98,11 +99,21 @@ impl Peer {
         }
     }
 
+    /// Whether it can be reached over that.
+    pub(super) fn speaks(self, over: Over) -> bool {
+        over == Over::Tcp || self != Self::RawWrites
+    }
+
     /// Starts it with so many workers, on as many of the first cores. What a figure needs is told to who has limits
     /// as the hub has them.
-    pub(crate) fn start(self, workers: usize, needs: &Needs) -> io::Result<Server> {
+    pub(crate) fn start(
+        self,
+        workers: usize,
+        needs: &Needs,
+        tls: Option<&'static Identity>,
+    ) -> io::Result<Server> {
         if self == Self::Nchan {
-            return nginx::start(workers);
+            return nginx::start(workers, tls);
         }
         let program = env::current_exe()?.with_file_name("pushpull-baseline");
         if !program.exists() {
@@ -114,9 +125,9 @@ impl Peer {
         let mut command = pinned(&program, workers);
         command.args([self.name(), "--listen", "127.0.0.1:0"]);
         if self != Self::Mounted {
-            return Server::launch(&mut command, Dialect::Plain);
+            return Server::launch(&mut command, Dialect::Plain, tls);
         }
-        Server::launch(command.args(arguments(needs, &[])), Dialect::Pushpull)
+        Server::launch(command.args(arguments(needs, &[])), Dialect::Pushpull, tls)
     }
 }
 

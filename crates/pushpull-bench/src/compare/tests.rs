@@ -8,7 +8,7 @@ fn run(rate: f64, foreign_cores: f64) -> Run {
 }
 
 fn contest(peers: &[String], rounds: usize) -> Contest<'_> {
-    Contest { peers, rounds, quiet: 0.2, patience: Duration::ZERO }
+    Contest { peers, rounds, quiet: 0.2, patience: Duration::ZERO, over: Over::Tcp }
 }
 
 fn names(names: &[&str]) -> Vec<String> {
@@ -85,12 +85,19 @@ fn without_hub_or_peers_there_is_no_comparison() {
 
 #[test]
 fn all_are_rivals_and_the_rest_is_chosen_by_name() {
-    let chosen = |peers: &[&str]| chosen(&names(peers), LIVE).unwrap().into_iter().map(Peer::name);
+    let chosen = |peers: &[&str]| chosen(&names(peers), LIVE, Over::Tcp).unwrap().into_iter().map(Peer::name);
     let chosen = |peers: &[&str]| chosen(peers).collect::<Vec<_>>();
     assert_eq!(chosen(&["all"]), ["axum-ws", "fastwebsockets", "nchan"]);
     assert_eq!(chosen(&["mounted", "raw-writes"]), ["mounted", "raw-writes"]);
     assert_eq!(chosen(&["all", "mounted", "nchan"]), ["axum-ws", "fastwebsockets", "nchan", "mounted"]);
     assert_eq!(chosen(&["tonic"]), [""; 0]);
+}
+
+#[test]
+fn who_speaks_no_tls_is_left_out() {
+    let chosen = chosen(&names(&["all", "mounted", "raw-writes"]), LIVE, Over::Tls).unwrap();
+    let chosen: Vec<&str> = chosen.into_iter().map(Peer::name).collect();
+    assert_eq!(chosen, ["axum-ws", "fastwebsockets", "nchan", "mounted"]);
 }
 
 #[test]

@@ -11,8 +11,9 @@ use mio::{Interest, Registry, Token, net::TcpStream};
 
 use super::{Received, Target, inflate::Inflater};
 use crate::{
-    dialect::{Address, Dialect, nchan},
+    dialect::{Dialect, nchan},
     stamp::Stamp,
+    stream::{PATIENCE, Stream, connect},
     wire::{
         self, From, Transport,
         grpc::{Reader, Stage},
@@ -21,14 +22,12 @@ use crate::{
     },
 };
 
-/// How long a handshake may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// What ends the head of an answer.
 const HEAD_END: &[u8] = b"\r\n\r\n";
 
 /// A connection, and how far its subscription has come.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     topic: String,
     rest: Vec<u8>,
     /// The number of the next message, and how far apart two of them are.
@@ -77,7 +76,7 @@ impl Connection {
         from: From<'_>,
     ) -> io::Result<Self> {
         let (transport, server) = (target.transport, target.server);
-        let mut stream = connect(server)?;
+        let mut stream = connect(server, transport.protocol())?;
         stream.write_all(&target.request(&topic, from))?;
         let mut grpc = Reader::default();
         match (transport, from) {
@@ -94,15 +93,19 @@ impl Connection {
             (Transport::Grpc, From::Now) => called(&mut stream, &mut grpc, &topic, Stage::Stands)?,
             (Transport::Grpc, _) => called(&mut stream, &mut grpc, &topic, Stage::Accepted)?,
         }
-        stream.set_nonblocking(true)?;
-        let stream = TcpStream::from_std(stream);
+        let stream = stream.into_nonblocking()?;
         let (rest, seq, cursor, state) = (Vec::new(), None, None, State::Stands);
         Ok(Self { stream, topic, rest, next: first, step, seq, grpc, state, cursor })
     }
 
     /// What is waited for.
     pub(super) fn source(&mut self) -> &mut TcpStream {
-        &mut self.stream
+        self.stream.socket()
+    }
+
+    /// Whether something came that nobody will be told of again: it lies here already.
+    pub(super) fn keeps_some(&self) -> bool {
+        self.stream.keeps_some()
     }
 
     /// How far it has come.
@@ -117,31 +120,31 @@ impl Connection {
 
     /// Ends the connection in the middle of whatever it is at. Nothing that was not read counts.
     pub(super) fn cut(&mut self, registry: &Registry) -> io::Result<()> {
-        registry.deregister(&mut self.stream)?;
+        registry.deregister(self.stream.socket())?;
         // The server may have been faster.
-        let _ = self.stream.shutdown(net::Shutdown::Both);
+        let _ = self.stream.socket().shutdown(net::Shutdown::Both);
         Ok(())
     }
 
     /// Begins a new connection in place of one that was cut.
     pub(super) fn reopen(&mut self, target: &Target, registry: &Registry, token: Token) -> io::Result<()> {
-        self.stream = TcpStream::connect(target.server.socket)?;
+        self.stream = Stream::begin(target.server, target.transport.protocol())?;
         self.rest.clear();
         self.grpc = Reader::default();
         self.state = State::Connecting;
-        registry.register(&mut self.stream, token, Interest::READABLE | Interest::WRITABLE)
+        registry.register(self.stream.socket(), token, Interest::READABLE | Interest::WRITABLE)
     }
 
     /// Asks to go on from where the last connection ended, once the server is there.
     pub(super) fn ask(&mut self, target: &Target, registry: &Registry, token: Token) -> io::Result<()> {
-        if let Some(error) = self.stream.take_error()? {
+        if let Some(error) = self.stream.socket().take_error()? {
             return Err(error);
         }
-        self.stream.set_nodelay(true)?;
+        self.stream.socket().set_nodelay(true)?;
         let cursor = self.cursor.as_deref().ok_or_else(|| io::Error::other("no place to go on from"))?;
         self.stream.write_all(&target.request(&self.topic, From::After(cursor)))?;
         self.state = State::Asked;
-        registry.reregister(&mut self.stream, token, Interest::READABLE)
+        registry.reregister(self.stream.socket(), token, Interest::READABLE)
     }
 
     /// Reads what is there.
@@ -154,7 +157,7 @@ impl Connection {
             let kept = self.rest.len();
             reading.scratch[..kept].copy_from_slice(&self.rest);
             let free = &mut reading.scratch[kept..];
-            let asked = free.len();
+            let room = free.len();
             let read = match self.stream.read(free) {
                 Ok(read) if read > 0 => read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
@@ -168,9 +171,7 @@ impl Connection {
             reading.received.reads += 1;
             reading.received.bytes += read as u64;
             self.take(reading, kept + read, now)?;
-            // A short read has emptied the socket: what comes later is a new edge (epoll(7)), but for an end that
-            // came with it.
-            if read < asked && !is_ending {
+            if self.stream.is_drained(read, room) && !is_ending {
                 return Ok(());
             }
         }
@@ -326,16 +327,8 @@ impl Judge<'_> {
     }
 }
 
-/// Opens a connection for a handshake, which may not take longer than [`PATIENCE`].
-pub(crate) fn connect(server: Address) -> io::Result<net::TcpStream> {
-    let stream = net::TcpStream::connect(server.socket)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    Ok(stream)
-}
-
 /// Reads the answer to a poll that does not wait: the place to poll from.
-pub(crate) fn place(stream: &mut net::TcpStream) -> io::Result<String> {
+pub(crate) fn place(stream: &mut Stream<net::TcpStream>) -> io::Result<String> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 2048];
     loop {
@@ -351,7 +344,7 @@ pub(crate) fn place(stream: &mut net::TcpStream) -> io::Result<String> {
 }
 
 /// Reads the head of the answer, which must be the one to be had, and no byte behind it.
-fn accepted(stream: &mut net::TcpStream, target: &Target) -> io::Result<()> {
+fn accepted(stream: &mut Stream<net::TcpStream>, target: &Target) -> io::Result<()> {
     let mut chunk = [0; 2048];
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -369,7 +362,12 @@ fn accepted(stream: &mut net::TcpStream, target: &Target) -> io::Result<()> {
 }
 
 /// Reads frames until the call has come to `stage`, and no byte behind them.
-fn called(stream: &mut net::TcpStream, reader: &mut Reader, topic: &str, stage: Stage) -> io::Result<()> {
+fn called(
+    stream: &mut Stream<net::TcpStream>,
+    reader: &mut Reader,
+    topic: &str,
+    stage: Stage,
+) -> io::Result<()> {
     let mut frame = Vec::new();
     let mut early = 0;
     while reader.stage() < stage {

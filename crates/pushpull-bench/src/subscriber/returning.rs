@@ -35,12 +35,13 @@ mod tests {
     };
 
     use super::{
-        super::{Received, Target, connection::PATIENCE},
+        super::{Received, Target},
         *,
     };
     use crate::{
         shape::{Content, Shape},
         stamp::Stamp,
+        stream::PATIENCE,
         wire::{From, Transport},
     };
 

@@ -1,6 +1,6 @@
 //! One `Subscribe` call: what is written to begin it, and a reader of what comes back.
 
-use std::{io, mem, net::SocketAddr};
+use std::{io, mem};
 
 use super::{
     From,
@@ -8,6 +8,7 @@ use super::{
     protobuf::{Said, server_frame, subscribe_request},
     status,
 };
+use crate::dialect::Address;
 
 /// Bytes before a message: a flag and the length.
 const PREFIX: usize = 5;
@@ -18,7 +19,7 @@ const LONGEST: usize = 4 << 20;
 const STATUS_200: [&[u8]; 2] = [&[0x88], &[0x20, 0x88]];
 
 /// What a connection to `server` begins with: one call, for `topic`.
-pub(super) fn request(server: SocketAddr, topic: &str, from: From<'_>) -> Vec<u8> {
+pub(super) fn request(server: Address, topic: &str, from: From<'_>) -> Vec<u8> {
     let request = message(&subscribe_request(topic, from));
     http2::call(server, "/pushpull.v1.Delivery/Subscribe", &request)
 }

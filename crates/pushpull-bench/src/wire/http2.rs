@@ -1,6 +1,8 @@
 //! Frames of HTTP/2 (RFC 9113), as far as one call a connection needs them.
 
-use std::{borrow::Cow, io, net::SocketAddr};
+use std::{borrow::Cow, io};
+
+use crate::dialect::Address;
 
 /// Bytes before a frame's payload.
 const HEADER: usize = 9;
@@ -155,7 +157,7 @@ pub(super) fn put_grant(into: &mut Vec<u8>, bytes: u32) {
 }
 
 /// A whole connection's beginning: the preface, settings, and one call of `path` with `message`.
-pub(super) fn call(server: SocketAddr, path: &str, message: &[u8]) -> Vec<u8> {
+pub(super) fn call(server: Address, path: &str, message: &[u8]) -> Vec<u8> {
     let setting = |id: u16, value: u32| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat();
     // Without a table the server's header blocks need no memory here: HEADER_TABLE_SIZE, ENABLE_PUSH,
     // INITIAL_WINDOW_SIZE.
@@ -169,10 +171,12 @@ pub(super) fn call(server: SocketAddr, path: &str, message: &[u8]) -> Vec<u8> {
 }
 
 /// HPACK (RFC 7541) by indices of the static table and literals that are neither indexed nor compressed.
-fn header_block(server: SocketAddr, path: &str) -> Vec<u8> {
+fn header_block(server: Address, path: &str) -> Vec<u8> {
     let string = |text: &str| [&[text.len() as u8][..], text.as_bytes()].concat();
+    // :scheme https or http
+    let scheme = if server.tls.is_some() { 0x87 } else { 0x86 };
     [
-        vec![0x83, 0x86], // :method POST, :scheme http
+        vec![0x83, scheme], // :method POST
         vec![0x04],
         string(path),
         vec![0x01], // :authority

@@ -164,7 +164,7 @@ fn what_may_not_be_is_an_error() {
 
 #[test]
 fn a_request_is_one_message() {
-    let bytes = request("127.0.0.1:80".parse().unwrap(), "t", From::Earliest);
+    let bytes = request(([127, 0, 0, 1], 80).into(), "t", From::Earliest);
     assert!(bytes.ends_with(b"\0\0\x0a\0\x01\0\0\0\x01\0\0\0\0\x05\x0a\x01t\x18\x02"));
     assert!(bytes.windows(32).any(|part| part == b"\x1f/pushpull.v1.Delivery/Subscribe"));
 }

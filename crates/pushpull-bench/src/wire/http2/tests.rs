@@ -77,7 +77,7 @@ fn a_refusal_is_named() {
 
 #[test]
 fn a_call_is_preface_settings_head_and_message() {
-    let bytes = call("127.0.0.1:80".parse().unwrap(), "/a.B/C", b"asked");
+    let bytes = call(([127, 0, 0, 1], 80).into(), "/a.B/C", b"asked");
     let mut rest = bytes.strip_prefix(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
     let mut frames = Vec::new();
     while let Some(frame) = frame(rest).unwrap() {
