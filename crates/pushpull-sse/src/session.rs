@@ -268,7 +268,7 @@ impl Live for SseBody {
             Taken::Joined { bytes, events, last } => {
                 self.told = Some(last);
                 self.gate.metrics().delivered(Transport::Sse, events);
-                Given::Chunk(bytes)
+                Given::Chunk(bytes.clone())
             }
             Taken::Own(deliveries, polled) => match self.write(deliveries, polled) {
                 bytes if matches!(self.stage, Stage::Ended) => Given::End(bytes),

@@ -158,24 +158,23 @@ impl Outbox {
     #[cfg(feature = "server")]
     pub(crate) fn write_joined(
         &mut self,
-        mut frames: Bytes,
+        frames: &Bytes,
         io: &mut (impl AsyncWrite + Unpin),
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         debug_assert!(self.is_empty(), "what waits comes first");
-        match Pin::new(&mut *io).poll_write(cx, &frames)? {
+        match Pin::new(&mut *io).poll_write(cx, frames)? {
             Poll::Ready(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             Poll::Ready(written) if written < frames.len() => {
-                frames.advance(written);
                 let queue = self.queue();
                 (queue.is_begun, queue.is_unflushed) = (true, true);
-                queue.push(frames);
+                queue.push(frames.slice(written..));
             }
             Poll::Ready(_) => match Pin::new(&mut *io).poll_flush(cx)? {
                 Poll::Ready(()) => return Poll::Ready(Ok(())),
                 Poll::Pending => self.queue().is_unflushed = true,
             },
-            Poll::Pending => self.push(frames),
+            Poll::Pending => self.push(frames.clone()),
         }
         self.poll_write(io, cx, &mut false)
     }

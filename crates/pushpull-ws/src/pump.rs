@@ -26,8 +26,11 @@ thread_local! {
 }
 
 /// A connection, as far as bytes go.
+// In this order, since a sweep turns to the first two alone.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Pump<I> {
+    pub(crate) outbox: Outbox,
     io: I,
     decoder: Decoder,
     /// Read, but not looked at. A message is made when it is asked for: deflated, 16 KiB may hold many MiB.
@@ -35,13 +38,12 @@ pub(crate) struct Pump<I> {
     is_ended: bool,
     /// Whether bytes came, since it was last asked.
     heard: bool,
-    pub(crate) outbox: Outbox,
 }
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Pump<I> {
     /// A pump over `io`, of which `early` was read already.
     pub(crate) fn new(io: I, decoder: Decoder, early: &[u8]) -> Self {
-        Self { io, decoder, unread: unread(early), is_ended: false, heard: false, outbox: Outbox::default() }
+        Self { outbox: Outbox::default(), io, decoder, unread: unread(early), is_ended: false, heard: false }
     }
 
     /// The next message; `None` once the stream has ended or failed.
@@ -149,7 +151,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Pump<I> {
     /// # Errors
     /// As the stream.
     #[cfg(feature = "server")]
-    pub(crate) fn write_joined(&mut self, frames: Bytes, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn write_joined(&mut self, frames: &Bytes, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.outbox.write_joined(frames, &mut self.io, cx)
     }
 

@@ -81,31 +81,33 @@ enum FirstWord {
 }
 
 /// A connection.
+// In this order a sweep, which turns to many in turn, touches the first lines of the cache alone: down to the pump's stream.
+#[repr(C)]
 pub(crate) struct Session<I> {
-    pump: Pump<I>,
-    shape: Shape,
-    shared: Arc<Shared>,
-    caller: Caller,
-    clock: Clock,
-    is_draining: bool,
     stage: Stage,
-    subscription: Option<Subscription>,
-    topics: Option<Topics>,
-    /// Until it is complete there is no place.
-    is_in_snapshot: bool,
+    shape: Shape,
     is_gap_last: bool,
-    is_beat_due: bool,
+    /// Whether the peer does not take its answers: then nothing of it is read.
+    is_held: bool,
+    is_draining: bool,
+    /// Its place between its task and the sweep that serves it while it stands with others.
+    post: Post,
+    inbox: Inbox,
+    subscription: Option<Subscription>,
+    shared: Arc<Shared>,
+    pump: Pump<I>,
+    me: Weak<Connection<Self>>,
+    clock: Clock,
+    caller: Caller,
+    topics: Option<Topics>,
     /// The place of a subscription that is gone.
     left_at: Option<Box<Cursor>>,
     conflated: u64,
-    inbox: Inbox,
     /// The work that this poll was.
     spent: Spent,
-    /// Whether the peer does not take its answers: then nothing of it is read.
-    is_held: bool,
-    /// Its place between its task and the sweep that serves it while it stands with others.
-    post: Post,
-    me: Weak<Connection<Self>>,
+    /// Until it is complete there is no place.
+    is_in_snapshot: bool,
+    is_beat_due: bool,
     _held: Held,
 }
 

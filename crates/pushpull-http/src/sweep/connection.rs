@@ -40,9 +40,11 @@ pub trait Served: Send + Sized + 'static {
 }
 
 /// A connection, as its task and the sweep share it.
+// In this order the sweep finds what it turns to first of all in one line of the cache.
+#[repr(C)]
 pub struct Connection<T> {
-    served: Mutex<T>,
     word: AtomicU8,
+    served: Mutex<T>,
 }
 
 /// A connection's place between its task and the sweep.
@@ -56,7 +58,7 @@ pub struct Post {
 impl<T: Served> Connection<T> {
     /// What `make` makes of its own address, by which it joins a sweep.
     pub fn new(make: impl FnOnce(&Weak<Self>) -> T) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self { served: Mutex::new(make(me)), word: AtomicU8::new(0) })
+        Arc::new_cyclic(|me| Self { word: AtomicU8::new(0), served: Mutex::new(make(me)) })
     }
 
     /// The connection, while nobody else is at it.
@@ -89,16 +91,27 @@ impl<T: Served> Connection<T> {
     }
 }
 
-impl<T: Served> Swept for Connection<T> {
-    fn sweep(&self, round: &mut Round) {
+impl<T> Connection<T> {
+    /// Tells its task, which is at it, that a sweep came by; or takes it, if the task may have gone before it was told.
+    #[cold]
+    fn leave_word(&self) -> Option<MutexGuard<'_, T>> {
         self.word.fetch_or(MISSED, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        let mut served = match self.served.try_lock() {
-            Ok(served) => served,
-            // Its task is at it, and looks once more; or is no more.
-            Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => return,
-        };
+        let served = self.served.try_lock().ok()?;
         self.word.fetch_and(!MISSED, Ordering::SeqCst);
+        Some(served)
+    }
+}
+
+impl<T: Served> Swept for Connection<T> {
+    fn sweep(&self, round: &mut Round) {
+        let served = match self.served.try_lock() {
+            Ok(served) => Some(served),
+            Err(TryLockError::WouldBlock) => self.leave_word(),
+            Err(TryLockError::Poisoned(_)) => None,
+        };
+        // Without it its task is at it, and looks once more; or is no more.
+        let Some(mut served) = served else { return };
         let Some(waker) = served.post().waker.take() else { return };
         let swept = catch_unwind(AssertUnwindSafe(|| served.sweep(round, &mut Context::from_waker(&waker))));
         if swept.is_err() {

@@ -34,7 +34,7 @@ pub enum Taken<'a> {
     /// Events, as bytes that are shared with others.
     Joined {
         /// As `join` made them.
-        bytes: Bytes,
+        bytes: &'a Bytes,
         /// How many they are: at least one.
         events: u64,
         /// The cursor of the last of them.
@@ -53,8 +53,8 @@ impl Round {
         form: &'static FormatKey,
         join: impl FnOnce(&[Event]) -> Bytes,
     ) -> Taken<'_> {
-        if let Some(wave) = self.waves.iter_mut().rev().find(|wave| subscription.follow(&wave.stride)) {
-            return wave.taken(form, join);
+        if let Some(at) = self.waves.iter().rposition(|wave| subscription.follow(&wave.stride)) {
+            return self.waves[at].taken(form, join);
         }
         let from = subscription.standing();
         self.batch.clear();
@@ -93,16 +93,12 @@ impl Round {
 }
 
 impl Wave {
-    fn taken(&mut self, form: &'static FormatKey, join: impl FnOnce(&[Event]) -> Bytes) -> Taken<'static> {
+    fn taken(&mut self, form: &'static FormatKey, join: impl FnOnce(&[Event]) -> Bytes) -> Taken<'_> {
         let events = self.stride.events();
         let key = std::ptr::from_ref(form).addr();
-        let bytes = match self.joined.iter().find(|(known, _)| *known == key) {
-            Some((_, bytes)) => bytes.clone(),
-            None => {
-                let bytes = join(events);
-                self.joined.push((key, bytes.clone()));
-                bytes
-            }
+        let bytes = match self.joined.iter().position(|(known, _)| *known == key) {
+            Some(at) => &self.joined[at].1,
+            None => &self.joined.push_mut((key, join(events))).1,
         };
         let last = events.last().map_or(self.stride.to(), Event::cursor);
         Taken::Joined { bytes, events: events.len() as u64, last }

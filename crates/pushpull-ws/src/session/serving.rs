@@ -84,7 +84,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Session<I> {
         self.post.stand(&self.shared.gate, standing.as_ref(), || me.clone())
     }
 
-    fn write_joined(&mut self, bytes: Bytes, events: u64, cx: &mut Context<'_>) {
+    fn write_joined(&mut self, bytes: &Bytes, events: u64, cx: &mut Context<'_>) {
         self.shared.gate.metrics().delivered(Transport::Ws, events);
         self.is_gap_last = false;
         match self.pump.write_joined(bytes, cx) {
