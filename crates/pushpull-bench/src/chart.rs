@@ -35,8 +35,17 @@ pub(crate) struct Chart {
 pub(crate) struct Panel {
     /// The figure and its unit.
     pub(crate) title: String,
-    /// The points of each line, x above 0 and rising.
-    pub(crate) lines: Vec<Vec<(f64, f64)>>,
+    /// The spots of each line, x above 0 and rising.
+    pub(crate) lines: Vec<Vec<Spot>>,
+}
+
+/// What was measured at an x: the median, and from the least to the most.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Spot {
+    pub(crate) x: f64,
+    pub(crate) y: f64,
+    pub(crate) least: f64,
+    pub(crate) most: f64,
 }
 
 /// Where values stand along an axis of pixels.
@@ -81,9 +90,9 @@ impl Chart {
     }
 
     fn put_panel(&self, svg: &mut String, panel: &Panel, top: f64) {
-        let points = || panel.lines.iter().flatten().copied().filter(|(_, y)| y.is_finite());
+        let spots = panel.lines.iter().flatten().filter(|spot| spot.y.is_finite());
         let (bottom, upper) = (top + PANEL - FOOT, top + TITLE);
-        let (step, most) = steps(points().map(|(_, y)| y).fold(0.0, f64::max));
+        let (step, most) = steps(spots.map(|spot| spot.most).fold(0.0, f64::max));
         let y = Scale { low: 0.0, high: most, from: bottom, to: upper };
         let x = self.x_scale();
         let _ = writeln!(
@@ -105,10 +114,13 @@ impl Chart {
         }
         self.put_x_axis(svg, x, bottom, upper);
         for (at, line) in panel.lines.iter().enumerate() {
-            let line = line.iter().filter(|(_, y)| y.is_finite());
+            let spots = || line.iter().filter(|spot| spot.y.is_finite());
             let pixels: Vec<(f64, f64)> =
-                line.map(|(at, value)| (x.pixel(at.ln()), y.pixel(*value))).collect();
+                spots().map(|spot| (x.pixel(spot.x.ln()), y.pixel(spot.y))).collect();
             put_line(svg, at, &pixels);
+            for spot in spots().filter(|spot| spot.least < spot.most) {
+                put_range(svg, at, x.pixel(spot.x.ln()), [spot.least, spot.most].map(|value| y.pixel(value)));
+            }
             pixels.iter().for_each(|(x, y)| put_mark(svg, at, *x, *y));
         }
     }
@@ -145,8 +157,8 @@ impl Chart {
     }
 
     fn xs(&self) -> Vec<f64> {
-        let points = self.panels.iter().flat_map(|panel| panel.lines.iter().flatten());
-        let mut xs: Vec<f64> = points.map(|(x, _)| *x).collect();
+        let spots = self.panels.iter().flat_map(|panel| panel.lines.iter().flatten());
+        let mut xs: Vec<f64> = spots.map(|spot| spot.x).collect();
         xs.sort_by(f64::total_cmp);
         xs.dedup();
         xs
@@ -166,6 +178,16 @@ fn put_line(svg: &mut String, at: usize, pixels: &[(f64, f64)]) {
         svg,
         "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" stroke-dasharray=\"{dash}\"/>",
         points.join(" ")
+    );
+}
+
+/// A line that stands, with a foot and a head.
+fn put_range(svg: &mut String, at: usize, x: f64, [least, most]: [f64; 2]) {
+    let (colour, left) = (COLOURS[at % COLOURS.len()], x - 4.0);
+    let _ = writeln!(
+        svg,
+        "<path d=\"M{left:.1} {least:.1}h8M{x:.1} {least:.1}V{most:.1}M{left:.1} {most:.1}h8\" fill=\"none\" \
+         stroke=\"{colour}\" stroke-opacity=\"0.6\"/>"
     );
 }
 
@@ -217,7 +239,9 @@ mod tests {
     use super::*;
 
     fn chart() -> Chart {
-        let lines = vec![vec![(100.0, 1e6), (1000.0, 2e6), (10_000.0, 1.5e6)], vec![(100.0, f64::NAN)]];
+        let spot = |(x, y, most)| Spot { x, y, least: y, most };
+        let spots = [(100.0, 1e6, 1e6), (1000.0, 2e6, 2.2e6), (10_000.0, 1.5e6, 1.5e6)].map(spot);
+        let lines = vec![spots.to_vec(), vec![spot((100.0, f64::NAN, f64::NAN))]];
         let panel = Panel { title: "deliveries a second".to_owned(), lines };
         let names = vec!["ws, 1 worker".to_owned(), "a<b>&".to_owned()];
         Chart { title: "t".to_owned(), x: "subscribers".to_owned(), names, panels: vec![panel] }
@@ -265,5 +289,6 @@ mod tests {
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         // In the legend and at its three points; a figure that is not there has none.
         assert_eq!((svg.matches("<circle").count(), svg.matches("height=\"7\"").count()), (4, 1));
+        assert!(svg.contains(">2.5 M<") && svg.matches("stroke-opacity").count() == 1, "one has a range");
     }
 }

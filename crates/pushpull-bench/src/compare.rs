@@ -4,7 +4,7 @@ mod nginx;
 mod peer;
 mod table;
 
-use std::{io, time::Duration};
+use std::{fmt, io, time::Duration};
 
 pub(crate) use peer::{Asks, Peer};
 pub(crate) use table::{json, lines, markdown};
@@ -33,6 +33,13 @@ pub(crate) struct Contest<'a> {
 pub(crate) enum Over {
     Tcp,
     Tls,
+}
+
+/// What a label ends with.
+impl fmt::Display for Over {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if *self == Self::Tls { ", over TLS" } else { "" })
+    }
 }
 
 /// One of those that ran, and its runs in the rounds that count.

@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 
 use crate::{
     meter::Cost,
-    report::{Faults, Run},
+    report::{Faults, GENERATOR, Run},
     stamp::Stamp,
     subscriber::Received,
 };
@@ -57,7 +57,7 @@ impl Outcome {
                 ("p99 us", latency.quantile(0.99)),
                 ("events a read", events / received.reads.max(1) as f64),
                 ("server cores", cost.server_seconds / seconds),
-                ("generator cores", cost.own_cores),
+                (GENERATOR, cost.own_cores),
                 ("bytes a delivery", received.bytes as f64 / events),
             ],
             foreign_cores: cost.foreign_cores,

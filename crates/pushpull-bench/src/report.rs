@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::subscriber::Received;
@@ -21,6 +22,15 @@ impl Run {
     pub(crate) fn is_quiet(&self, foreign: f64) -> bool {
         self.foreign_cores.is_nan() || self.foreign_cores <= foreign
     }
+}
+
+/// A figure of several runs; null where nothing could be measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Figure {
+    pub(crate) name: String,
+    pub(crate) median: Option<f64>,
+    pub(crate) least: Option<f64>,
+    pub(crate) most: Option<f64>,
 }
 
 /// What must not be.
@@ -73,6 +83,14 @@ pub(crate) fn lines(runs: &[Run]) -> String {
     text
 }
 
+/// How many cores the load generator had, where so many leave nobody sure that the server was the limit: its own core
+/// is the only one it runs on.
+pub(crate) fn busy_generator(runs: &[Run]) -> Option<f64> {
+    const BUSY: f64 = 0.9;
+    let (_, cores) = columns(runs).into_iter().find(|(name, _)| *name == GENERATOR)?;
+    Some(median(&cores)).filter(|cores| *cores >= BUSY)
+}
+
 /// A row of a Markdown table: the label, medians (the first with its range), and the foreign load of each run.
 pub(crate) fn row(label: &str, runs: &[Run]) -> String {
     let mut cells = vec![label.to_owned()];
@@ -105,13 +123,18 @@ pub(crate) fn json(label: &str, runs: &[Run]) -> Value {
     json!({ "figure": label, "median": Map::from_iter(medians), "runs": runs })
 }
 
-/// Each figure's median, by its name; none where nothing could be measured.
-pub(crate) fn medians(runs: &[Run]) -> Vec<(String, Option<f64>)> {
-    let medians = columns(runs).into_iter().map(|(name, values)| (name.to_owned(), median(&values)));
-    medians.map(|(name, value)| (name, Some(value).filter(|value| value.is_finite()))).collect()
+/// Each figure of several runs together.
+pub(crate) fn figures(runs: &[Run]) -> Vec<Figure> {
+    let some = |value: f64| Some(value).filter(|value| value.is_finite());
+    let figure = |(name, values): (&str, Vec<f64>)| {
+        let (least, most) = (values[0], values[values.len() - 1]);
+        Figure { name: name.to_owned(), median: some(median(&values)), least: some(least), most: some(most) }
+    };
+    columns(runs).into_iter().map(figure).collect()
 }
 
 pub(crate) const FOREIGN: &str = "foreign cores";
+pub(crate) const GENERATOR: &str = "generator cores";
 
 /// Each figure's values, from the least to the most.
 fn columns(runs: &[Run]) -> Vec<(&'static str, Vec<f64>)> {
@@ -171,9 +194,17 @@ mod tests {
     }
 
     #[test]
-    fn a_median_that_is_no_number_is_none() {
-        let told = medians(&[run(1.0, f64::NAN, 0.0), run(3.0, f64::NAN, 0.0), run(2.0, f64::NAN, 0.0)]);
-        assert_eq!(told[..2], [("a/s".to_owned(), Some(2.0)), ("b".to_owned(), None)]);
+    fn a_figure_has_its_median_and_range_or_none() {
+        let told = figures(&[run(1.0, f64::NAN, 0.0), run(4.0, f64::NAN, 0.0), run(2.0, f64::NAN, 0.0)]);
+        let figure = |name: &str, [median, least, most]: [Option<f64>; 3]| Figure {
+            name: name.to_owned(),
+            median,
+            least,
+            most,
+        };
+        assert_eq!(told[..2], [figure("a/s", [2.0, 1.0, 4.0].map(Some)), figure("b", [None; 3])]);
+        let two = figures(&runs()[..2]);
+        assert_eq!(two[0], figure("a/s", [100.0, 100.0, 300.0].map(Some)), "of two the lesser");
     }
 
     #[test]
@@ -181,6 +212,17 @@ mod tests {
         let kept = quietest(runs(), 2);
         assert!(kept[1].is_quiet(0.25) && !kept[1].is_quiet(0.2));
         assert_eq!(kept.iter().map(|run| run.figures[0].1).collect::<Vec<_>>(), [200.0, 100.0]);
+    }
+
+    #[test]
+    fn a_busy_generator_is_told_of() {
+        let cores = |cores: [f64; 3]| {
+            let run = |cores| Run { figures: vec![(GENERATOR, cores)], ..run(0.0, 0.0, 0.0) };
+            busy_generator(&cores.map(run))
+        };
+        assert_eq!(cores([0.99, 0.5, 0.97]), Some(0.97));
+        assert_eq!(cores([0.99, 0.5, 0.89]), None);
+        assert_eq!(busy_generator(&runs()), None);
     }
 
     #[test]

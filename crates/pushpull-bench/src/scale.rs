@@ -12,10 +12,10 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    chart::{Chart, Panel},
+    chart::{Chart, Panel, Spot},
     fanout::{Fanout, Load},
     process::Server,
-    report::{Run, medians},
+    report::{self, Figure, Run},
 };
 
 /// How long the server may settle before its memory is read.
@@ -48,15 +48,16 @@ pub(crate) struct Measured {
     pub(crate) points: Vec<Point>,
 }
 
-/// Medians at one scale.
+/// What several runs told at one scale.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Point {
     /// What is measured: the transport and its arguments.
     load: String,
     workers: usize,
     subscribers: usize,
-    /// By their names; null where nothing could be measured.
-    figures: Vec<(String, Option<f64>)>,
+    /// How many runs were made.
+    runs: usize,
+    figures: Vec<Figure>,
 }
 
 impl Scale {
@@ -76,9 +77,14 @@ impl Scale {
         for workers in &self.threads {
             for subscribers in &self.subscribers {
                 let fanout = Fanout { load: load.clone(), subscribers: *subscribers };
-                let figures = medians(&measure(&fanout, *workers)?);
-                let (workers, subscribers) = (*workers, *subscribers);
-                measured.points.push(Point { load: load.label() + over, workers, subscribers, figures });
+                let runs = measure(&fanout, *workers)?;
+                measured.points.push(Point {
+                    load: load.label() + over,
+                    workers: *workers,
+                    subscribers: *subscribers,
+                    runs: runs.len(),
+                    figures: report::figures(&runs),
+                });
             }
         }
         Ok(measured)
@@ -120,8 +126,20 @@ fn in_file(file: &Path, error: &io::Error) -> io::Error {
 }
 
 impl Point {
-    fn figure(&self, wanted: &str) -> Option<f64> {
-        self.figures.iter().find(|(name, _)| name == wanted)?.1
+    fn figure(&self, wanted: &str) -> Option<&Figure> {
+        self.figures.iter().find(|figure| figure.name == wanted)
+    }
+
+    /// A figure's median.
+    fn median(&self, wanted: &str) -> Option<f64> {
+        self.figure(wanted)?.median
+    }
+
+    /// Where a figure stands in the picture.
+    fn spot(&self, wanted: &str) -> Option<Spot> {
+        let Figure { median, least, most, .. } = self.figure(wanted)?;
+        let y = (*median)?;
+        Some(Spot { x: self.subscribers as f64, y, least: least.unwrap_or(y), most: most.unwrap_or(y) })
     }
 
     /// The line that it is part of.
@@ -137,17 +155,17 @@ impl Measured {
         Ok(serde_json::to_string_pretty(self)?)
     }
 
-    /// A Markdown table of all points.
+    /// A Markdown table of all points: their medians.
     pub(crate) fn table(&self) -> String {
         let Some(first) = self.points.first() else { return String::new() };
-        let names: Vec<&str> = first.figures.iter().map(|(name, _)| name.as_str()).collect();
+        let names: Vec<&str> = first.figures.iter().map(|figure| figure.name.as_str()).collect();
         let mut text = format!("| load | workers | subscribers | {} |\n|---|", names.join(" | "));
         text.push_str(&"--:|".repeat(names.len() + 2));
         text.push('\n');
         for point in &self.points {
             let _ = write!(text, "| {} | {} | {} |", point.load, point.workers, point.subscribers);
             for name in &names {
-                let told = point.figure(name).map_or_else(|| "–".to_owned(), crate::report::told);
+                let told = point.median(name).map_or_else(|| "–".to_owned(), report::told);
                 let _ = write!(text, " {told} |");
             }
             text.push('\n');
@@ -155,7 +173,17 @@ impl Measured {
         text
     }
 
-    /// Deliveries, CPU and memory against subscribers.
+    /// What a point is of.
+    fn runs(&self) -> String {
+        let runs = || self.points.iter().map(|point| point.runs);
+        match (runs().min().unwrap_or(0), runs().max().unwrap_or(0)) {
+            (_, 0 | 1) => "one run a point".to_owned(),
+            (least, most) if least == most => format!("medians of {most} runs, from the least to the most"),
+            (least, most) => format!("medians of {least} to {most} runs, from the least to the most"),
+        }
+    }
+
+    /// Deliveries, CPU and memory against subscribers: medians, and from the least to the most.
     pub(crate) fn chart(&self) -> Chart {
         let mut names: Vec<String> = Vec::new();
         for point in &self.points {
@@ -167,10 +195,9 @@ impl Measured {
         let panel = |title: &str, figure: &str| {
             let line = |name: &String| {
                 let of = self.points.iter().filter(|point| point.line() == *name);
-                let mut points: Vec<(f64, f64)> =
-                    of.filter_map(|point| Some((point.subscribers as f64, point.figure(figure)?))).collect();
-                points.sort_by(|(one, _), (other, _)| one.total_cmp(other));
-                points
+                let mut spots: Vec<Spot> = of.filter_map(|point| point.spot(figure)).collect();
+                spots.sort_by(|one, other| one.x.total_cmp(&other.x));
+                spots
             };
             Panel { title: title.to_owned(), lines: names.iter().map(line).collect() }
         };
@@ -180,7 +207,7 @@ impl Measured {
             panel("Memory of the server (PSS), bytes an idle connection", MEMORY),
         ];
         Chart {
-            title: "Cost against scale".to_owned(),
+            title: format!("Cost against scale, {}", self.runs()),
             x: "subscribers of one topic".to_owned(),
             names,
             panels,
@@ -193,12 +220,18 @@ mod tests {
     use super::*;
 
     fn point(workers: usize, subscribers: usize, deliveries: Option<f64>) -> Point {
+        let figure = |name: &str, median: Option<f64>| Figure {
+            name: name.to_owned(),
+            median,
+            least: median.map(|value| value / 2.0),
+            most: median.map(|value| value * 2.0),
+        };
         let figures = vec![
-            ("deliveries/s".to_owned(), deliveries),
-            ("server CPU s/M deliveries".to_owned(), Some(0.5)),
-            (MEMORY.to_owned(), Some(1024.0)),
+            figure("deliveries/s", deliveries),
+            figure("server CPU s/M deliveries", Some(0.5)),
+            figure(MEMORY, Some(1024.0)),
         ];
-        Point { load: "ws".to_owned(), workers, subscribers, figures }
+        Point { load: "ws".to_owned(), workers, subscribers, runs: 3, figures }
     }
 
     fn measured() -> Measured {
@@ -210,8 +243,21 @@ mod tests {
     fn a_line_a_load_and_number_of_workers() {
         let chart = measured().chart();
         assert_eq!(chart.names, ["ws, 1 worker", "ws, 2 workers"]);
-        assert_eq!(chart.panels[0].lines, [vec![(100.0, 1e6), (1000.0, 2e6)], vec![]]);
-        assert_eq!(chart.panels[2].lines[1], [(100.0, 1024.0)]);
+        let spot = |x, y| Spot { x, y, least: y / 2.0, most: y * 2.0 };
+        assert_eq!(chart.panels[0].lines, [vec![spot(100.0, 1e6), spot(1000.0, 2e6)], vec![]]);
+        assert_eq!(chart.panels[2].lines[1], [spot(100.0, 1024.0)]);
+    }
+
+    #[test]
+    fn a_picture_says_what_a_point_is_of() {
+        let title = |runs: [usize; 3]| {
+            let mut measured = measured();
+            measured.points.iter_mut().zip(runs).for_each(|(point, runs)| point.runs = runs);
+            measured.chart().title
+        };
+        assert!(title([1, 1, 1]).ends_with(", one run a point"));
+        assert!(title([5, 5, 5]).contains("medians of 5 runs"));
+        assert!(title([5, 3, 5]).contains("medians of 3 to 5 runs"));
     }
 
     #[test]
@@ -219,7 +265,7 @@ mod tests {
         let told = measured().json().unwrap();
         let again: Measured = serde_json::from_str(&told).unwrap();
         assert_eq!(again.chart().svg(), measured().chart().svg());
-        assert!(again.points[2].figure("deliveries/s").is_none());
+        assert!(again.points[2].median("deliveries/s").is_none());
     }
 
     #[test]

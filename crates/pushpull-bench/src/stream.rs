@@ -57,10 +57,14 @@ impl Stream<net::TcpStream> {
 
     /// Shows what comes next and leaves it there. Whoever is not content asks again: then more has come, or may have.
     pub(crate) fn peek(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if self.session.is_none() {
-            return self.socket.peek(into);
+        let Some(session) = &self.session else { return self.socket.peek(into) };
+        let known = session.kept();
+        // Not every record holds something for us: a ticket does not.
+        while self.session.as_ref().is_some_and(|session| session.kept() == known) {
+            if self.read_records(&mut [])?.is_none() {
+                break;
+            }
         }
-        self.read_records(&mut [])?;
         Ok(self.session.as_ref().map_or(0, |session| session.show(into)))
     }
 
@@ -94,7 +98,7 @@ impl<S: Read + Write> Stream<S> {
 
     /// Whether more is there than the socket knows of: it was read and not handed out.
     pub(crate) fn keeps_some(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.keeps_some())
+        self.session.as_ref().is_some_and(|session| session.kept() > 0)
     }
 
     /// Whether a read of `read` bytes, where there was room for `room`, left nothing in the socket: what comes later
@@ -117,7 +121,7 @@ impl<S: Read + Write> Stream<S> {
                 return Ok(None);
             }
             let taken = session.take(scratch, read, into)?;
-            self.is_drained = read < room && !session.keeps_some() && !session.is_over();
+            self.is_drained = read < room && session.kept() == 0 && !session.is_over();
             Ok(Some(taken))
         });
         self.write_records()?;

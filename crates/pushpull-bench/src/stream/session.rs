@@ -95,9 +95,9 @@ impl Session {
         self.out.drain(..bytes);
     }
 
-    /// Whether something was kept for want of room.
-    pub(super) fn keeps_some(&self) -> bool {
-        !self.kept.is_empty()
+    /// How many bytes were kept for want of room.
+    pub(super) fn kept(&self) -> usize {
+        self.kept.len()
     }
 
     /// Takes of what was kept.
