@@ -206,7 +206,7 @@ where
         match unsent {
             None => {
                 let stream = lane.stream.take();
-                Poll::Ready(self.go_on(stream))
+                Poll::Ready(self.go_on(stream, turn))
             }
             Some(unsent) => Poll::Ready(self.send_on(unsent)),
         }
@@ -221,24 +221,24 @@ where
         ControlFlow::Continue(())
     }
 
-    fn finished(mut self: Pin<&mut Self>, finished: Finished) -> ControlFlow<Left> {
+    fn finished(mut self: Pin<&mut Self>, finished: Finished, turn: &mut Turn) -> ControlFlow<Left> {
         let Some((stream, is_early)) = finished else { return ControlFlow::Break(None) };
         let lane = self.as_mut().project();
         *lane.is_early = is_early;
         // Said or not: a client that sends its next request while the server goes away gets a clean end.
         *lane.asked = lane.asked.closing_if(lane.place.drain.is_draining());
-        self.go_on(Some(stream))
+        self.go_on(Some(stream), turn)
     }
 
     /// Begins to rest after an answer, or ends the connection.
-    fn go_on(self: Pin<&mut Self>, stream: Option<TcpStream>) -> ControlFlow<Left> {
+    fn go_on(self: Pin<&mut Self>, stream: Option<TcpStream>, turn: &mut Turn) -> ControlFlow<Left> {
         let mut lane = self.project();
         lane.stage.set(Stage::Resting);
         match (lane.asked.closes, stream) {
             (false, Some(stream)) => {
                 let is_early = std::mem::take(lane.is_early);
                 *lane.stream = if is_early { socket::rearm(stream) } else { Some(stream) };
-                lane.rest.begin(&lane.place.config);
+                lane.rest.begin(&lane.place.config, turn.now());
                 ControlFlow::Continue(())
             }
             (_, stream) => {
@@ -311,11 +311,11 @@ where
                 StageProj::Answering { .. } => ready!(self.as_mut().poll_answer(turn, cx)),
                 StageProj::Streaming { live } => {
                     let finished = ready!(live.poll(cx));
-                    self.as_mut().finished(finished)
+                    self.as_mut().finished(finished, turn)
                 }
                 StageProj::Finishing { finishing } => {
                     let finished = ready!(finishing.as_mut().poll(cx));
-                    self.as_mut().finished(finished)
+                    self.as_mut().finished(finished, turn)
                 }
             };
             if let ControlFlow::Break(left) = step {

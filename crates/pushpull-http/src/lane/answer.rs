@@ -10,7 +10,7 @@ use http::{
 };
 use http_body::Body as _;
 use hyper::ext::ReasonPhrase;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 
 use super::{date, head::Asked, turn::Turn, write};
 use crate::Body;
@@ -48,7 +48,8 @@ pub(super) fn send(
     let asked = asked.closing_if(says_close(&parts.headers));
     let framing = framing(&parts, &body, asked);
     let body = if asked.is_head || !may_have_body(parts.status) { Body::empty() } else { body };
-    let put = |out: &mut Vec<u8>| put_head(&parts, framing, asked, out);
+    let now = turn.now();
+    let put = |out: &mut Vec<u8>| put_head(&parts, framing, asked, now, out);
     let unsent = match body.into_whole() {
         Ok(bytes) if !asked.closes && bytes.len() <= write::JOINED => match turn.gathering() {
             Some(gathered) => {
@@ -108,14 +109,20 @@ fn framing(parts: &Parts, body: &Body, asked: Asked) -> Framing {
     }
 }
 
+/// An answer has few headers: they are gone through sooner than one is looked up.
 fn says_close(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|option| option.trim().eq_ignore_ascii_case("close"))
+    let values = headers.iter().filter(|(name, _)| **name == CONNECTION);
+    values
+        .filter_map(|(_, value)| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|option| option.trim().eq_ignore_ascii_case("close"))
 }
 
-fn put_head(parts: &Parts, framing: Framing, asked: Asked, out: &mut Vec<u8>) {
+fn put_head(parts: &Parts, framing: Framing, asked: Asked, now: Instant, out: &mut Vec<u8>) {
+    let mut is_dated = false;
     put_status(parts, out);
     for (name, value) in &parts.headers {
+        is_dated |= *name == DATE;
         if *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING {
             put_header(name, value.as_bytes(), out);
         }
@@ -130,9 +137,9 @@ fn put_head(parts: &Parts, framing: Framing, asked: Asked, out: &mut Vec<u8>) {
     if asked.closes && !says_close(&parts.headers) {
         put_header(&CONNECTION, b"close", out);
     }
-    if !parts.headers.contains_key(DATE) {
+    if !is_dated {
         out.extend_from_slice(b"date: ");
-        date::put(out);
+        date::put(now, out);
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"\r\n");

@@ -1,11 +1,14 @@
 //! The judge: whether what has come is a plain request.
 
-use std::mem::MaybeUninit;
+use std::{mem::MaybeUninit, ops::Range};
 
 use bytes::Bytes;
 use http::{
     HeaderName, HeaderValue, Method, Request, Uri,
-    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
+    header::{
+        ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, IF_NONE_MATCH, TE,
+        TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
+    },
 };
 use memchr::{memchr, memchr_iter};
 
@@ -75,10 +78,9 @@ pub(super) fn judge(seen: &[u8], room: usize) -> Verdict {
     let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut head = httparse::Request::new(&mut []);
     match head.parse_with_uninit_headers(seen, &mut headers) {
-        Ok(httparse::Status::Complete(end)) => match is_lined(&seen[..end]) {
-            true => weigh(&head, seen, end, room).unwrap_or_else(|| doubt(seen)),
-            false => doubt(seen),
-        },
+        Ok(httparse::Status::Complete(end)) => {
+            weigh(&head, &seen[..end], seen, room).unwrap_or_else(|| doubt(seen))
+        }
         Ok(httparse::Status::Partial) if seen.len() < room && is_lined(seen) => Verdict::Partial,
         _ => doubt(seen),
     }
@@ -90,37 +92,59 @@ fn doubt(seen: &[u8]) -> Verdict {
 }
 
 /// Whether every line so far ends as RFC 9112 has it, and the first has something in it: the parser is more lenient.
-fn is_lined(head: &[u8]) -> bool {
-    let is_begun = head.first().is_some_and(u8::is_ascii_uppercase);
-    is_begun && memchr_iter(b'\n', head).all(|at| at > 0 && head[at - 1] == b'\r')
+fn is_lined(seen: &[u8]) -> bool {
+    is_begun(seen) && memchr_iter(b'\n', seen).all(|at| at > 0 && seen[at - 1] == b'\r')
 }
 
-/// The request, if it is plain; `None` in any doubt.
-fn weigh(head: &httparse::Request<'_, '_>, seen: &[u8], end: usize, room: usize) -> Option<Verdict> {
+fn is_begun(seen: &[u8]) -> bool {
+    seen.first().is_some_and(u8::is_ascii_uppercase)
+}
+
+/// The request whose head `head` was read from `bytes`, if it is plain; `None` in any doubt. Every line has to end as RFC 9112
+/// has it, and the first to have something in it: the parser is more lenient.
+fn weigh(head: &httparse::Request<'_, '_>, bytes: &[u8], seen: &[u8], room: usize) -> Option<Verdict> {
     let method = method(head.method?)?;
     let path = head.path.filter(|path| path.starts_with('/') && head.version == Some(1))?;
-    let kept = Bytes::copy_from_slice(&seen[..end]);
-    let uri = Uri::from_maybe_shared(kept.slice_ref(within(&kept, seen, path.as_bytes())?)).ok()?;
+    (is_begun(bytes) && bytes.ends_with(b"\r\n\r\n")).then_some(())?;
+    let kept = Bytes::copy_from_slice(bytes);
     let mut request = Request::new(Body::empty());
+    *request.uri_mut() = Uri::from_maybe_shared(kept.slice(within(bytes, path.as_bytes())?)).ok()?;
     let (mut framing, fields) = (Framing::default(), request.headers_mut());
     fields.reserve(head.headers.len());
     for header in head.headers.iter() {
-        let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
+        bytes[..within(bytes, header.name.as_bytes())?.start].ends_with(b"\r\n").then_some(())?;
+        let name = name(header.name)?;
         framing.see(&name, header.value)?;
-        let value = kept.slice_ref(within(&kept, seen, header.value)?);
+        let value = kept.slice(within(bytes, header.value)?);
         fields.append(name, HeaderValue::from_maybe_shared(value).ok()?);
     }
     let length = framing.length.unwrap_or(0);
     let is_bodied = method == Method::POST;
-    let bytes = end.checked_add(length).filter(|bytes| *bytes <= room)?;
+    let end = bytes.len().checked_add(length).filter(|end| *end <= room)?;
     if framing.hosts != 1 || (length > 0 && !is_bodied) {
         return None;
     }
-    let Some(body) = seen.get(end..bytes) else { return Some(Verdict::BodyPartial) };
+    let Some(body) = seen.get(bytes.len()..end) else { return Some(Verdict::BodyPartial) };
+    // A copy of its own: a payload is kept for longer than its head.
     *request.body_mut() = Body::full(Bytes::copy_from_slice(body));
     let asked = Asked { is_head: method == Method::HEAD, closes: framing.closes };
-    (*request.method_mut(), *request.uri_mut()) = (method, uri);
-    Some(Verdict::Plain(Box::new(Plain { asked, request, bytes })))
+    *request.method_mut() = method;
+    Some(Verdict::Plain(Box::new(Plain { asked, request, bytes: end })))
+}
+
+/// The name of a header. Those that are usual are told without a parser.
+fn name(name: &str) -> Option<HeaderName> {
+    Some(match name {
+        "host" | "Host" => HOST,
+        "content-length" | "Content-Length" => CONTENT_LENGTH,
+        "content-type" | "Content-Type" => CONTENT_TYPE,
+        "accept" | "Accept" => ACCEPT,
+        "user-agent" | "User-Agent" => USER_AGENT,
+        "authorization" | "Authorization" => AUTHORIZATION,
+        "if-none-match" | "If-None-Match" => IF_NONE_MATCH,
+        "connection" | "Connection" => CONNECTION,
+        name => HeaderName::from_bytes(name.as_bytes()).ok()?,
+    })
 }
 
 fn method(name: &str) -> Option<Method> {
@@ -132,10 +156,11 @@ fn method(name: &str) -> Option<Method> {
     }
 }
 
-/// The same bytes as `part` of `seen`, of which `kept` is a copy from its beginning on.
-fn within<'a>(kept: &'a Bytes, seen: &[u8], part: &[u8]) -> Option<&'a [u8]> {
-    let start = (part.as_ptr() as usize).checked_sub(seen.as_ptr() as usize)?;
-    kept.get(start..start.checked_add(part.len())?)
+/// Where in `bytes` its `part` is.
+fn within(bytes: &[u8], part: &[u8]) -> Option<Range<usize>> {
+    let start = (part.as_ptr() as usize).checked_sub(bytes.as_ptr() as usize)?;
+    let end = start.checked_add(part.len())?;
+    (end <= bytes.len()).then_some(start..end)
 }
 
 impl Framing {

@@ -53,8 +53,8 @@ impl Rest {
     }
 
     /// Begins to rest after an answer.
-    pub(super) fn begin(&mut self, config: &ListenerConfig) {
-        (self.due, self.stage) = (Instant::now() + config.head, Stage::Later);
+    pub(super) fn begin(&mut self, config: &ListenerConfig, now: Instant) {
+        (self.due, self.stage) = (now + config.head, Stage::Later);
     }
 
     /// Wakes nobody while a long answer is under way.

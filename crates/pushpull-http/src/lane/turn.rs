@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 
 use super::{
     head::{Plain, Verdict},
@@ -25,6 +25,7 @@ pub(super) struct Turn {
     received: Received,
     requests: usize,
     gathered: Vec<u8>,
+    now: Option<Instant>,
 }
 
 /// What is the next of a connection.
@@ -77,6 +78,11 @@ impl Turn {
     /// Notes a request that is asked.
     pub(super) fn begin(&mut self) {
         self.requests += 1;
+    }
+
+    /// The time, asked for once a turn.
+    pub(super) fn now(&mut self) -> Instant {
+        *self.now.get_or_insert_with(Instant::now)
     }
 
     /// Whether others are to have their turn.
