@@ -8,13 +8,16 @@ use serde_json::Value;
 
 /// A run of `peer` with so few events that it takes no time. It fails if anything was missing, repeated or garbled.
 fn figures(peer: &str, arguments: &str) -> Value {
+    run(peer, "1", arguments)["median"].clone()
+}
+
+fn run(peer: &str, runs: &str, arguments: &str) -> Value {
     let mut bench = Command::new(env!("CARGO_BIN_EXE_pushpull-bench"));
-    bench.args(["--json", "--runs", "1", "--quiet", "99", "--server", peer]);
+    bench.args(["--json", "--runs", runs, "--quiet", "99", "--server", peer]);
     let output = bench.args(arguments.split(' ')).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{peer} {arguments}: {said}");
-    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
-    told["median"].clone()
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 fn tells(peer: &str, transport: &str) {
@@ -29,6 +32,12 @@ fn tells(peer: &str, transport: &str) {
 fn rests(peer: &str, transport: &str) {
     let told = figures(peer, &format!("idle --transport {transport} --connections 50 --topics 5"));
     assert!(told["bytes a connection"].as_f64().unwrap() > 100.0, "{peer} in {told}");
+}
+
+fn tells_over_tls(peer: &str, transport: &str) {
+    let arguments = "--subscribers 5 --seconds 60 --messages 40 --ahead 4";
+    let told = figures(peer, &format!("fanout --tls --transport {transport} {arguments}"));
+    assert!(told["deliveries/s"].as_f64().unwrap() > 0.0, "{peer} in {told}");
 }
 
 /// Whether nginx and the module are there. It is told where they are not, and a failure where they must be.
@@ -75,6 +84,60 @@ fn baselines_acknowledge() {
     for peer in ["axum-ws", "fastwebsockets", "axum-sse", "tonic"] {
         let told = figures(peer, "publish --connections 2 --seconds 0");
         assert_eq!(told["acknowledgements"], 2.0, "{peer}");
+    }
+}
+
+#[test]
+fn baselines_tell_all_over_tls() {
+    for (peer, transport) in [
+        ("axum-ws", "ws"),
+        ("fastwebsockets", "ws"),
+        ("axum-sse", "sse"),
+        ("tonic", "grpc"),
+        ("mounted", "ws-proto"),
+        ("mounted", "longpoll"),
+    ] {
+        tells_over_tls(peer, transport);
+    }
+}
+
+#[test]
+fn every_figure_is_measured_over_tls() {
+    for arguments in [
+        "many --transport sse --topics 3 --seconds 0",
+        "burst --transport ws --subscribers 3 --messages 2 --pause 0",
+        "storm --transport grpc --connections 3",
+        "storm --transport sse --connections 3",
+        "idle --transport ws --connections 3 --topics 1",
+        "catchup --transport ws-json --messages 50",
+        "poll --connections 2 --behind 3 --seconds 0",
+        "publish --connections 2 --seconds 0",
+    ] {
+        figures("mounted", &format!("{arguments} --tls"));
+    }
+}
+
+#[test]
+fn scale_tells_medians_of_several_runs() {
+    let arguments = "scale --subscribers 2,3 --threads 1 --messages 20 --seconds 60";
+    let told = run("mounted", "3", arguments);
+    let points = told["points"].as_array().unwrap();
+    assert_eq!(points.iter().map(|point| &point["subscribers"]).collect::<Vec<_>>(), [2, 3]);
+    for point in points {
+        assert_eq!(point["runs"], 3);
+        let rate = &point["figures"][0];
+        let [least, median, most] = ["least", "median", "most"].map(|of| rate[of].as_f64().unwrap());
+        assert!(rate["name"] == "deliveries/s" && least <= median && median <= most, "{rate}");
+        assert!(least < most, "three runs that took the same time to the nanosecond: {rate}");
+    }
+}
+
+#[test]
+fn nchan_tells_all_over_tls() {
+    if has_nchan() {
+        for transport in ["ws", "sse", "longpoll"] {
+            tells_over_tls("nchan", transport);
+        }
     }
 }
 

@@ -179,6 +179,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn over_tls_it_shows_what_it_is_given() {
+        let files = Identity::new().unwrap().files().unwrap();
+        let told = configuration("127.0.0.1:8081".parse().unwrap(), 1, 20_000, false, Some(&files));
+        let (certificate, key) = (files.certificate(), files.key());
+        assert!(certificate.exists() && key.exists());
+        for line in [
+            "    listen 127.0.0.1:8081 ssl backlog=4096;".to_owned(),
+            format!("    ssl_certificate {};", certificate.display()),
+            format!("    ssl_certificate_key {};", key.display()),
+            "    nchan_websocket_ping_interval 0;".to_owned(),
+        ] {
+            assert!(told.lines().any(|told| told == line), "{line} is not in {told}");
+        }
+        drop(files);
+        assert!(!certificate.exists() && !key.exists());
+    }
+
+    #[test]
     fn a_configuration_names_its_place() {
         let told = configuration("127.0.0.1:8081".parse().unwrap(), 1, 20_000, false, None);
         for line in [
