@@ -154,34 +154,37 @@ async fn what_is_behind_one_that_waits_is_kept_and_what_is_more_than_that_too() 
     }
 }
 
+/// Begins a head after a rest of `rested`, behind `first` and its answer.
+async fn begin(running: &Running, first: &str, rested: Duration, begun: &str) -> TcpStream {
+    let mut stream = connect(running).await;
+    stream.write_all(first.as_bytes()).await.unwrap();
+    if !first.is_empty() {
+        read_one(&mut stream).await;
+    }
+    turns().await;
+    tokio::time::sleep(rested).await;
+    stream.write_all(begun.as_bytes()).await.unwrap();
+    turns().await;
+    stream
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_head_has_its_time_from_its_first_byte_on() {
     let running = start(ListenerConfig::default()).await;
     let limit = ListenerConfig::default().head;
-    for first in ["", FIRST] {
-        let mut kept = connect(&running).await;
-        kept.write_all(first.as_bytes()).await.unwrap();
-        if !first.is_empty() {
-            read_one(&mut kept).await;
-        }
-        let (at, rest_of) = END.split_at(9);
-        kept.write_all(at.as_bytes()).await.unwrap();
-        turns().await;
+    let (begun, left) = END.split_at(9);
+    for (first, rested) in [("", 5), (FIRST, 20)] {
+        let rested = Duration::from_secs(rested);
+        let mut slow = begin(&running, first, rested, begun).await;
         tokio::time::sleep(limit - Duration::from_secs(1)).await;
-        kept.write_all(rest_of.as_bytes()).await.unwrap();
+        slow.write_all(left.as_bytes()).await.unwrap();
         let mut answer = String::new();
-        kept.read_to_string(&mut answer).await.unwrap();
+        slow.read_to_string(&mut answer).await.unwrap();
         assert!(answer.contains("GET /end "), "{answer}");
 
-        let mut late = connect(&running).await;
-        late.write_all(first.as_bytes()).await.unwrap();
-        if !first.is_empty() {
-            read_one(&mut late).await;
-        }
-        late.write_all(at.as_bytes()).await.unwrap();
-        let begun = tokio::time::Instant::now();
-        let mut answer = String::new();
+        let mut late = begin(&running, first, rested, begun).await;
+        let (since, mut answer) = (tokio::time::Instant::now(), String::new());
         late.read_to_string(&mut answer).await.unwrap();
-        assert_eq!((&*answer, begun.elapsed().as_secs()), ("", limit.as_secs()));
+        assert_eq!((&*answer, since.elapsed().as_secs()), ("", limit.as_secs()));
     }
 }

@@ -184,6 +184,19 @@ fn what_does_not_fit_is_left() {
     assert_eq!(verdict(&head(ROOM).as_bytes()[..ROOM - 1]), "partial");
 }
 
+#[test]
+fn a_name_is_told_as_the_parser_tells_it() {
+    for text in
+        ["Host", "Content-Length", "Content-Type", "Accept", "User-Agent", "Authorization", "Connection"]
+            .into_iter()
+            .chain(["If-None-Match", "X-A", "hOsT", "Acceptt", "A b", ""])
+    {
+        for text in [text.to_owned(), text.to_lowercase()] {
+            assert_eq!(name(&text), HeaderName::from_bytes(text.as_bytes()).ok(), "{text}");
+        }
+    }
+}
+
 /// Heads to begin with, and what is put into them.
 const HEADS: [&str; 6] = [
     "GET /poll?topic=a HTTP/1.1\r\nHost: x\r\nIf-None-Match: \"e-1\"\r\n\r\n",
@@ -218,6 +231,16 @@ const PIECES: [&str; 22] = [
     " folded\r\n",
 ];
 
+fn changed(head: usize, changes: Vec<(prop::sample::Index, usize, bool)>) -> Vec<u8> {
+    let mut bytes = HEADS[head].as_bytes().to_vec();
+    for (at, piece, replaces) in changes {
+        let at = at.index(bytes.len());
+        let end = at + usize::from(replaces);
+        bytes.splice(at..end, PIECES[piece].bytes());
+    }
+    bytes
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
@@ -228,17 +251,35 @@ proptest! {
         changes in prop::collection::vec((any::<prop::sample::Index>(), 0..PIECES.len(), any::<bool>()), 0..4),
         cut in prop::option::of(any::<prop::sample::Index>()),
     ) {
-        let mut bytes = HEADS[head].as_bytes().to_vec();
-        for (at, piece, replaces) in changes {
-            let at = at.index(bytes.len());
-            let end = at + usize::from(replaces);
-            bytes.splice(at..end, PIECES[piece].bytes());
-        }
+        let mut bytes = changed(head, changes);
         if let Some(cut) = cut {
             bytes.truncate(cut.index(bytes.len()));
         }
         let (taken, read) = (by_judge(&bytes), by_hyper(&bytes));
         prop_assert!(read.starts_with(&taken), "{:?}\n{taken:?}\n{read:?}", String::from_utf8_lossy(&bytes));
+    }
+
+    #[test]
+    fn every_line_of_what_is_taken_ends_alike(
+        head in 0..HEADS.len(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), 0..PIECES.len(), any::<bool>()), 0..4),
+    ) {
+        let bytes = changed(head, changes);
+        if let Verdict::Plain(plain) = judge(&bytes, ROOM) {
+            let body = plain.request.into_body().into_whole().unwrap();
+            prop_assert!(is_lined(&bytes[..plain.bytes - body.len()]));
+        }
+    }
+
+    /// So what is kept of a connection is less than that.
+    #[test]
+    fn what_fills_the_room_is_not_waited_for(
+        head in 0..HEADS.len(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), 0..PIECES.len(), any::<bool>()), 0..4),
+        from in 0..200_usize,
+    ) {
+        let bytes: Vec<u8> = changed(head, changes).into_iter().cycle().skip(from).take(ROOM).collect();
+        prop_assert!(!matches!(judge(&bytes, ROOM), Verdict::Partial | Verdict::BodyPartial));
     }
 
     #[test]
