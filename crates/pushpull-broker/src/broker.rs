@@ -4,15 +4,18 @@ use std::{fmt, future::poll_fn, sync::Arc, task, time::Duration};
 
 use async_trait::async_trait;
 use pushpull_core::{
-    Batch, Context, Cursor, CursorStanding, ErrorKind, Fetch, FetchError, Message, Problem, Producer,
-    PublishError, Published, Pull, Push, Start, StartAt, Subscribe, SubscribeError, Subscription, Topic,
-    silent_waker,
+    Batch, Checked, Context, Cursor, CursorStanding, ErrorKind, Fetch, FetchError, Message, Problem,
+    Producer, PublishError, Published, Pull, Push, Start, StartAt, Subscribe, SubscribeError, Subscription,
+    Topic, silent_waker,
 };
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
     Append, Appended, Engine, MemoryEngine, Retention, Tail, answer::Answer, feed::BrokerFeed, hub::Hub,
 };
+
+#[cfg(test)]
+mod tests;
 
 /// How long a consumer is asked to wait for an engine that has not been reached yet.
 const NOT_BEGUN_RETRY: Duration = Duration::from_secs(1);
@@ -188,10 +191,11 @@ impl Broker {
         messages: &[Message],
     ) -> Result<Appended, PublishError> {
         match (&self.store, messages) {
-            (Store::Memory(engine), [message]) => engine.append_now(topic, [checked(message)?]),
-            (Store::Memory(engine), _) => engine.append_now(topic, all_checked(messages)?),
+            (Store::Memory(engine), [message]) => engine.append_now(topic, &[checked(message)?]),
+            (Store::Memory(engine), _) => engine.append_now(topic, &all_checked(messages)?),
             (Store::Engine(engine), _) => {
-                let append = Append::new(topic.clone(), all_checked(messages)?);
+                let messages = all_checked(messages)?.iter().map(Message::from).collect();
+                let append = Append::new(topic.clone(), messages);
                 engine.append(append.with_deadline(cx.deadline)).await
             }
         }
@@ -214,22 +218,38 @@ impl Broker {
         batch
     }
 
+    /// The answer to a poller who goes on from his place, does not wait, and has missed nothing for certain. `None` in
+    /// any doubt.
+    fn nothing_new(&self, request: &Fetch) -> Option<Batch> {
+        let StartAt::After(cursor) = request.start else { return None };
+        if !request.wait.is_zero() {
+            return None;
+        }
+        let mut batch = Batch::default();
+        batch.place = Some(self.hub.place_without_news(&request.topics, cursor)?);
+        batch.stale = self.is_stale(request.start);
+        Some(batch)
+    }
+
     /// Whether a place is so far behind that its poller should be given the new one.
     fn is_stale(&self, start: StartAt) -> bool {
         let StartAt::After(cursor) = start else { return false };
+        let head = self.hub.head();
+        if head <= cursor.seq() {
+            return false;
+        }
         // A place must move before the evidence ends, too: below it, nobody knows what an unknown topic lost.
         let floor = self.hub.floor().max(self.hub.topics.forgotten_to());
-        let head = self.hub.head();
         self.hub.judge(cursor) == CursorStanding::Good
             && head.saturating_sub(cursor.seq()) > head.saturating_sub(floor) / 4
     }
 }
 
-fn checked(message: &Message) -> Result<Message, PublishError> {
-    message.clone().check().map_err(|refused| PublishError::not_applied(refused.into()))
+fn checked(message: &Message) -> Result<Checked<'_>, PublishError> {
+    message.checked().map_err(|refused| PublishError::not_applied(refused.into()))
 }
 
-fn all_checked(messages: &[Message]) -> Result<Vec<Message>, PublishError> {
+pub(crate) fn all_checked(messages: &[Message]) -> Result<Vec<Checked<'_>>, PublishError> {
     messages.iter().map(checked).collect()
 }
 
@@ -265,6 +285,9 @@ impl Pull for Broker {
         self.hub.check_scope(&request.topics)?;
         if request.start == Start::Latest.into() && request.wait.is_zero() {
             return Ok(self.newest());
+        }
+        if let Some(nothing) = self.nothing_new(&request) {
+            return Ok(nothing);
         }
         let (start, wait) = (request.start, request.wait.min(Fetch::MAX_WAIT));
         let mut answer = self.begin(request).await?;

@@ -218,7 +218,7 @@ impl Tail {
     pub(crate) fn append(
         &self,
         topic: &Topic,
-        messages: impl IntoIterator<Item = Message>,
+        messages: impl IntoIterator<Item: Into<Message>>,
         clock_ms: impl FnOnce() -> u64,
     ) -> (Appended, Ingested) {
         self.0.append(topic, messages, clock_ms)

@@ -62,15 +62,15 @@ pub(crate) struct Ingested {
     forgotten: Vec<Arc<TopicSlot>>,
 }
 
-/// An entry of a topic.
-struct Arrival {
+/// An entry of a topic. What becomes its message is copied to where it is to stay, and nowhere before.
+struct Arrival<M> {
     seq: u64,
     time_ms: u64,
-    message: Message,
+    message: M,
     prev: Option<Prev>,
 }
 
-impl Arrival {
+impl Arrival<Message> {
     /// The topic of `entry`, and the rest of it.
     fn of(entry: Entry) -> (Topic, Self) {
         let Entry { seq, time_ms, topic, message, prev } = entry;
@@ -185,7 +185,7 @@ impl Hub {
     pub(crate) fn append(
         &self,
         topic: &Topic,
-        messages: impl IntoIterator<Item = Message>,
+        messages: impl IntoIterator<Item: Into<Message>>,
         clock_ms: impl FnOnce() -> u64,
     ) -> (Appended, Ingested) {
         let ring = &mut self.ring();
@@ -227,12 +227,12 @@ impl Hub {
     }
 
     /// Takes `first` and `more` of `topic`, which is let go now and then: its readers must not wait for a large batch.
-    fn ingest_run(
+    fn ingest_run<M: Into<Message>>(
         &self,
         ring: &mut Ring,
         topic: &Topic,
-        mut first: Arrival,
-        mut more: impl Iterator<Item = Arrival>,
+        mut first: Arrival<M>,
+        mut more: impl Iterator<Item = Arrival<M>>,
     ) -> Arc<TopicSlot> {
         let current = ring.current.take_if(|slot| slot.topic == *topic);
         let mut slot = current.unwrap_or_else(|| self.topics.slot(topic));
@@ -262,12 +262,12 @@ impl Hub {
     }
 
     /// Appends `arrival`. Returns up to where its topic lost events by it.
-    fn append_to(
+    fn append_to<M: Into<Message>>(
         &self,
         ring: &mut Ring,
         slot: &Arc<TopicSlot>,
         state: &mut TopicState,
-        arrival: Arrival,
+        arrival: Arrival<M>,
     ) -> Option<u64> {
         if let Some(prev) = arrival.prev {
             ring.link(slot, state, prev);
@@ -288,12 +288,12 @@ impl Hub {
     }
 
     /// What the log has of `arrival`, in the place of the topic's `oldest`, if that goes.
-    fn kept(
+    fn kept<M: Into<Message>>(
         &self,
         ring: &Ring,
         slot: &Arc<TopicSlot>,
         state: &TopicState,
-        arrival: Arrival,
+        arrival: Arrival<M>,
         oldest: Option<Kept>,
     ) -> Kept {
         let found = || match state.newest() {
@@ -307,7 +307,7 @@ impl Hub {
             return Kept { event: event.replaced(cursor, prev, time_ms, message), slot };
         }
         // Every publish may have brought a text of its own.
-        let topic = slot.topic.clone();
+        let (topic, message) = (slot.topic.clone(), message.into());
         let parts = EventParts { topic, cursor, prev, time_ms, message };
         Kept { event: Event::keeping_encodings(parts, self.account.clone()), slot: slot.clone() }
     }

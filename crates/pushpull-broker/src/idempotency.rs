@@ -39,11 +39,11 @@ impl Window {
     }
 
     /// Judges an append of `messages` by the `id` of the first, which stands for all.
-    pub(crate) fn judge(
+    pub(crate) fn judge<'a>(
         &mut self,
         topic: &Topic,
         id: Arc<str>,
-        messages: &[Message],
+        messages: impl ExactSizeIterator<Item = &'a Message>,
         now: Instant,
     ) -> Result<Verdict, Problem> {
         self.expire(now);
@@ -87,7 +87,7 @@ impl Window {
         self.answers.len()
     }
 
-    fn fingerprint(&self, messages: &[Message]) -> u64 {
+    fn fingerprint<'a>(&self, messages: impl ExactSizeIterator<Item = &'a Message>) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         messages.len().hash(&mut hasher);
         for message in messages {
@@ -113,7 +113,7 @@ mod tests {
     fn publish(window: &mut Window, append: &Append, seq: u64, now: Instant) -> Result<u64, ErrorKind> {
         let (topic, messages) = append;
         let id = messages[0].idempotency().unwrap().into();
-        match window.judge(topic, id, messages, now).map_err(|problem| problem.kind())? {
+        match window.judge(topic, id, messages.iter(), now).map_err(|problem| problem.kind())? {
             Verdict::Repeat(appended) => Ok(appended.last),
             Verdict::New(key, fingerprint) => {
                 window.remember(key, fingerprint, Appended::new(seq, seq), now);
@@ -145,7 +145,7 @@ mod tests {
         }
         let (topic, messages) = append("a", "3", "x");
         let refused =
-            window.judge(&topic, "3".into(), &messages, start + Duration::from_secs(20)).unwrap_err();
+            window.judge(&topic, "3".into(), messages.iter(), start + Duration::from_secs(20)).unwrap_err();
         assert_eq!(refused.retry(), pushpull_core::Retry::After(Duration::from_secs(100)));
         assert_eq!(publish(&mut window, &append("a", "1", "x"), 9, start), Ok(0));
     }

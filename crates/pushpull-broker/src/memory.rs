@@ -6,11 +6,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use pushpull_core::{Epoch, ErrorKind, Message, Problem, PublishError, Topic};
+use pushpull_core::{Checked, Epoch, ErrorKind, Problem, PublishError, Topic};
 use tokio::time::Instant;
 
 use crate::{
     Append, Appended, Capabilities, Engine, Retention, Tail,
+    broker::all_checked,
     hub::Ingested,
     idempotency::{Verdict, Window},
 };
@@ -40,14 +41,15 @@ impl MemoryEngine {
         let _ = self.tail.set(tail);
     }
 
-    /// Appends `messages`, checked, all or none.
-    pub(crate) fn append_now<M>(&self, topic: &Topic, messages: M) -> Result<Appended, PublishError>
-    where
-        M: AsRef<[Message]> + IntoIterator<Item = Message>,
-    {
+    /// Appends `messages`, all or none.
+    pub(crate) fn append_now(
+        &self,
+        topic: &Topic,
+        messages: &[Checked<'_>],
+    ) -> Result<Appended, PublishError> {
         let closed = || Problem::new(ErrorKind::Unavailable, "the engine is not open");
         let tail = self.tail.get().ok_or_else(|| PublishError::not_applied(closed()))?;
-        let id = messages.as_ref().first().and_then(Message::idempotency).map(Arc::from);
+        let id = messages.first().and_then(|first| first.message().idempotency()).map(Arc::from);
         let (appended, ingested) = match id {
             None => tail.append(topic, messages, clock_ms),
             Some(id) => self.append_once(tail, topic, id, messages).map_err(PublishError::not_applied)?,
@@ -64,19 +66,16 @@ impl MemoryEngine {
         self.window.lock().unwrap_or_else(PoisonError::into_inner).expire(Instant::now());
     }
 
-    fn append_once<M>(
+    fn append_once(
         &self,
         tail: &Tail,
         topic: &Topic,
         id: Arc<str>,
-        messages: M,
-    ) -> Result<(Appended, Ingested), Problem>
-    where
-        M: AsRef<[Message]> + IntoIterator<Item = Message>,
-    {
+        messages: &[Checked<'_>],
+    ) -> Result<(Appended, Ingested), Problem> {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let (key, fingerprint) = match window.judge(topic, id, messages.as_ref(), now)? {
+        let (key, fingerprint) = match window.judge(topic, id, messages.iter().map(Checked::message), now)? {
             Verdict::Repeat(appended) => return Ok((appended, Ingested::default())),
             Verdict::New(key, fingerprint) => (key, fingerprint),
         };
@@ -107,7 +106,7 @@ impl Engine for MemoryEngine {
     }
 
     async fn append(&self, append: Append) -> Result<Appended, PublishError> {
-        self.append_now(&append.topic, append.messages)
+        self.append_now(&append.topic, &all_checked(&append.messages)?)
     }
 
     async fn probe(&self) -> Result<(), Problem> {
@@ -119,7 +118,7 @@ impl Engine for MemoryEngine {
 mod tests {
     use std::time::Duration;
 
-    use pushpull_core::ProducerExt;
+    use pushpull_core::{Message, ProducerExt};
 
     use super::*;
     use crate::{Broker, hub::Hub};
@@ -133,6 +132,10 @@ mod tests {
         engine
     }
 
+    fn append(engine: &MemoryEngine, topic: &Topic, message: Message) -> Result<Appended, PublishError> {
+        engine.append_now(topic, &all_checked(&[message])?)
+    }
+
     fn ids(engine: &MemoryEngine) -> usize {
         engine.window.lock().unwrap().len()
     }
@@ -140,10 +143,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn ids_go_though_nobody_brings_one_any_more() {
         let (engine, topic) = (engine(), "a".parse().unwrap());
-        engine.append_now(&topic, [Message::text("x").with_idempotency("1")]).unwrap();
+        append(&engine, &topic, Message::text("x").with_idempotency("1")).unwrap();
         tokio::time::advance(SPAN / 2).await;
-        let plain =
-            |count| (0..count).for_each(|_| _ = engine.append_now(&topic, [Message::text("x")]).unwrap());
+        let plain = |count| (0..count).for_each(|_| _ = append(&engine, &topic, Message::text("x")).unwrap());
         plain(UNLOOKED);
         assert_eq!(ids(&engine), 1, "not early");
         tokio::time::advance(SPAN / 2).await;
@@ -167,8 +169,8 @@ mod tests {
     #[tokio::test]
     async fn who_brings_no_id_is_not_refused_by_a_full_window() {
         let (engine, topic) = (engine(), "a".parse().unwrap());
-        engine.append_now(&topic, [Message::text("x").with_idempotency("1")]).unwrap();
-        engine.append_now(&topic, [Message::text("x").with_idempotency("2")]).unwrap_err();
-        engine.append_now(&topic, [Message::text("x")]).unwrap();
+        append(&engine, &topic, Message::text("x").with_idempotency("1")).unwrap();
+        append(&engine, &topic, Message::text("x").with_idempotency("2")).unwrap_err();
+        append(&engine, &topic, Message::text("x")).unwrap();
     }
 }

@@ -1,8 +1,8 @@
 //! Reading what lies after a place: of a few topics by their lists, of patterns by the log.
 
-use std::sync::{MutexGuard, atomic::Ordering};
+use std::sync::{MutexGuard, PoisonError, atomic::Ordering};
 
-use pushpull_core::{Bounds, Event, Topic, Topics as Wanted};
+use pushpull_core::{Bounds, Cursor, CursorStanding, Event, Pattern, Topic, Topics as Wanted};
 
 use crate::{
     conflate,
@@ -115,6 +115,24 @@ impl Hub {
         }
         let is_new = |slot: &TopicSlot| slot.newest_seq.load(Ordering::Acquire) > place;
         interest.readers().iter().any(|reader| is_new(&reader.slot))
+    }
+
+    /// The newest place, if nothing of `wanted` came or was lost after `cursor`, a place of this history, for certain.
+    pub(crate) fn place_without_news(&self, wanted: &Wanted, cursor: Cursor) -> Option<Cursor> {
+        self.expire_now();
+        let (generation, head) = (self.generation(), self.head());
+        let epochs = self.epochs.read().unwrap_or_else(PoisonError::into_inner);
+        let is_good = epochs.judge(cursor, head) == CursorStanding::Good;
+        let place = epochs.cursor(cursor.seq().max(head));
+        drop(epochs);
+        // Behind the head: what came up to there is seen.
+        let is_old = |entry: &Pattern| match entry.to_topic() {
+            Some(topic) => self.topics.newest_seq(&topic) <= cursor.seq(),
+            None => head <= cursor.seq(),
+        };
+        let is_certain = is_good && wanted.iter().all(is_old);
+        // Odd while history is being changed.
+        (is_certain && generation.is_multiple_of(2) && self.generation() == generation).then_some(place)
     }
 
     fn read_lists(&self, wish: &Wish<'_>) -> Scanned {

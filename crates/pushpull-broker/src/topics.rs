@@ -181,6 +181,16 @@ impl Topics {
         self.map.read().unwrap_or_else(PoisonError::into_inner).get(topic).cloned()
     }
 
+    /// Nothing of `topic` lies beyond this seq, neither an event nor a loss.
+    pub(crate) fn newest_seq(&self, topic: &Topic) -> u64 {
+        let map = self.map.read().unwrap_or_else(PoisonError::into_inner);
+        match map.get(topic) {
+            Some(slot) => slot.newest_seq.load(Ordering::Acquire),
+            // As one that is made now.
+            None => self.forgotten_to(),
+        }
+    }
+
     /// The slots of all topics that `pattern` matches.
     pub(crate) fn matching(&self, pattern: &Pattern) -> Vec<Arc<TopicSlot>> {
         if let Some(topic) = pattern.to_topic() {

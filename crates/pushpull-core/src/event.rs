@@ -79,15 +79,16 @@ impl Event {
     /// The event that takes the place of this one on its topic, and counts its encodings as this one did. This one's
     /// memory is used again, unless somebody else holds it: then it keeps no encodings from now on.
     #[must_use]
-    pub fn replaced(mut self, cursor: Cursor, prev: Prev, time_ms: u64, message: Message) -> Self {
+    pub fn replaced(mut self, cursor: Cursor, prev: Prev, time_ms: u64, message: impl Into<Message>) -> Self {
         self.view = View::Plain;
         if let Some(Shared { body, encodings }) = Arc::get_mut(&mut self.shared) {
-            (body.cursor, body.prev, body.time_ms, body.message) = (cursor, prev, time_ms, message);
+            (body.cursor, body.prev, body.time_ms, body.message) = (cursor, prev, time_ms, message.into());
             encodings.empty();
             return self;
         }
         self.forget_encodings();
-        let body = EventParts { topic: self.topic().clone(), cursor, prev, time_ms, message };
+        let (topic, message) = (self.topic().clone(), message.into());
+        let body = EventParts { topic, cursor, prev, time_ms, message };
         Self { shared: Arc::new(Shared { body, encodings: self.shared.encodings.alike() }), view: self.view }
     }
 
@@ -254,7 +255,10 @@ mod tests {
             let after = before.shown(View::Thinned).replaced(cursor, Prev::Unknown, 2, Message::text("d"));
             assert_eq!(account.bytes(), 0);
             assert_eq!((after.topic().as_str(), after.cursor(), after.time_ms()), ("a", cursor, 2));
-            assert_eq!((after.prev(), after.view(), &after.payload()[..]), (Prev::Unknown, View::Plain, &b"d"[..]));
+            assert_eq!(
+                (after.prev(), after.view(), &after.payload()[..]),
+                (Prev::Unknown, View::Plain, &b"d"[..])
+            );
             assert_eq!(Arc::as_ptr(&after.shared) == at, !is_held);
             after.encoded(&LENGTH, |_| Bytes::from_static(b"123"));
             assert_eq!(account.bytes(), 3, "it is counted as the one before");

@@ -41,7 +41,7 @@ pub use event::{Event, EventParts, Prev, View};
 pub use fallback::Fallback;
 pub use fetching::Fetching;
 pub use hybrid::{Hybrid, PushHinted, Pushed, PushedItem, PushedStream, Receipt, Taken};
-pub use message::{DEFAULT_CONTENT_TYPE, Message, MessageError, PayloadKind};
+pub use message::{Checked, DEFAULT_CONTENT_TYPE, Message, MessageError, PayloadKind};
 pub use polling::{Polling, Schedule};
 pub use reconnect::{Dial, Dialing, End, Reconnecting};
 pub use request::{Conflate, Fetch, Overflow, Rate, Start, StartAt, Subscribe};

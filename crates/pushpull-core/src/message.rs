@@ -187,33 +187,77 @@ impl Message {
     /// # Errors
     /// What is wrong with it.
     pub fn check(mut self) -> Result<Self, MessageError> {
-        if self.checked {
-            return Ok(self);
-        }
-        self.labels.as_deref().map_or(Ok(()), Labels::check)?;
-        if self.content_type != DEFAULT_CONTENT_TYPE {
-            self.check_typed()?;
+        if let Some(payload) = self.mended()? {
+            self.payload = payload;
         }
         self.checked = true;
         Ok(self)
     }
 
+    /// The same, of a message that somebody else keeps.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn checked(&self) -> Result<Checked<'_>, MessageError> {
+        Ok(Checked(match self.mended()? {
+            None => Sound::AsItIs(self),
+            Some(payload) => Sound::Mended(Box::new(Self { payload, ..self.clone() })),
+        }))
+    }
+
+    /// Checks it. Returns the payload that it is to have, if that is another.
+    fn mended(&self) -> Result<Option<Bytes>, MessageError> {
+        if self.checked {
+            return Ok(None);
+        }
+        self.labels.as_deref().map_or(Ok(()), Labels::check)?;
+        match self.content_type == DEFAULT_CONTENT_TYPE {
+            true => Ok(None),
+            false => self.mended_typed(),
+        }
+    }
+
     /// Checks the content type, and the payload against it.
-    fn check_typed(&mut self) -> Result<(), MessageError> {
+    fn mended_typed(&self) -> Result<Option<Bytes>, MessageError> {
         let typed = self.content_type.split_once('/').is_some_and(|(a, b)| !a.is_empty() && !b.is_empty());
         check_text(Some(&self.content_type), MAX_CONTENT_TYPE)
             .filter(|()| typed)
             .ok_or(MessageError::ContentType)?;
         match essence_kind(&self.content_type) {
             // A producer of JSON removes a key without changing the type.
-            PayloadKind::Json if self.payload.is_empty() && self.key().is_some() => {}
-            PayloadKind::Json => self.payload = checked_json(std::mem::take(&mut self.payload))?,
-            PayloadKind::Text if std::str::from_utf8(&self.payload).is_err() => {
-                return Err(MessageError::Text);
-            }
-            _ => {}
+            PayloadKind::Json if self.payload.is_empty() && self.key().is_some() => Ok(None),
+            PayloadKind::Json => mended_json(&self.payload),
+            PayloadKind::Text if std::str::from_utf8(&self.payload).is_err() => Err(MessageError::Text),
+            _ => Ok(None),
         }
-        Ok(())
+    }
+}
+
+/// A message that was checked ([`Message::checked`]), to be copied once, to where it is to stay.
+#[derive(Clone, Debug)]
+pub struct Checked<'a>(Sound<'a>);
+
+#[derive(Clone, Debug)]
+enum Sound<'a> {
+    AsItIs(&'a Message),
+    Mended(Box<Message>),
+}
+
+impl Checked<'_> {
+    /// The message.
+    pub fn message(&self) -> &Message {
+        match &self.0 {
+            Sound::AsItIs(message) => message,
+            Sound::Mended(message) => message,
+        }
+    }
+}
+
+impl From<&Checked<'_>> for Message {
+    fn from(checked: &Checked<'_>) -> Self {
+        let Self { payload, content_type, labels, checked: _ } = checked.message();
+        let (payload, content_type, labels) = (payload.clone(), content_type.clone(), labels.clone());
+        Self { payload, content_type, labels, checked: true }
     }
 }
 
@@ -257,14 +301,15 @@ fn essence_kind(content_type: &str) -> PayloadKind {
     }
 }
 
-fn checked_json(payload: Bytes) -> Result<Bytes, MessageError> {
-    let text = std::str::from_utf8(&payload).map_err(|e| MessageError::Json(e.to_string()))?;
+fn mended_json(payload: &Bytes) -> Result<Option<Bytes>, MessageError> {
+    let text = std::str::from_utf8(payload).map_err(|e| MessageError::Json(e.to_string()))?;
     serde_json::from_str::<IgnoredAny>(text).map_err(|e| MessageError::Json(e.to_string()))?;
     if !payload.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
-        return Ok(payload);
+        return Ok(None);
     }
     // In valid JSON a raw CR or LF stands only between tokens: strings carry them escaped.
-    Ok(payload.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte }).collect())
+    let on_one_line = payload.iter().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { *byte });
+    Ok(Some(on_one_line.collect()))
 }
 
 #[cfg(test)]
@@ -284,6 +329,22 @@ mod tests {
         ] {
             let message = Message::new("1").with_content_type(content_type).check().unwrap();
             assert_eq!(message.payload_kind(), kind, "{content_type}");
+        }
+    }
+
+    #[test]
+    fn a_message_that_stays_where_it_is_is_checked_as_one_that_is_handed_over() {
+        let messages = [
+            Message::new("x"),
+            Message::text("x").with_key("k").with_name("n"),
+            Message::new("{\n}").with_content_type("application/json").with_idempotency("i"),
+            Message::new("{").with_content_type("application/json"),
+            Message::new("x").with_name("open"),
+        ];
+        for message in messages {
+            let kept = message.checked().map(|checked| Message::from(&checked));
+            let handed_over = message.check();
+            assert_eq!(format!("{kept:?}"), format!("{handed_over:?}"));
         }
     }
 
