@@ -31,7 +31,7 @@ A run is checked: the program fails if an event was missing, repeated, out of or
 than `--quiet` foreign cores a run is made again; use `--runs 1 --quiet 99` for a quick look.";
 
 #[derive(Parser)]
-#[command(about, after_help = EXAMPLES)]
+#[command(version, about, after_help = EXAMPLES)]
 pub(crate) struct Cli {
     /// Runs of each figure, each with a fresh server; the median is told.
     #[arg(long, global = true, default_value_t = 3)]
@@ -53,8 +53,8 @@ pub(crate) struct Cli {
     #[arg(long, global = true, default_value = "", hide_default_value = true, allow_hyphen_values = true)]
     server_flags: String,
     /// Speaks TLS 1.3 with the server, subscribers and publishers alike, by a certificate made for the run, which is
-    /// all that is trusted. Every handshake is a whole one. The load generator's part costs as much as the server's:
-    /// look at `generator cores`.
+    /// all that is trusted. Every handshake is a whole one. What the server seals the load generator opens, on one
+    /// core: look at `generator cores`.
     #[arg(long, global = true)]
     pub(crate) tls: bool,
     /// Peers that run in turns with the server, in a comma-separated list: axum-ws, fastwebsockets, axum-sse, tonic,

@@ -133,9 +133,10 @@ fn measure_scale(cli: &Cli, launch: &launch::Launch, scale: &scale::Scale) -> io
         let launch = launch::Launch { workers, ..launch.clone() };
         let (runs, faulty) = measure(cli, &launch, &fanout.needs(), |server| scale::run(fanout, server))?;
         all_faulty.extend(faulty);
-        tell_limit(&format!("{}, {workers} workers: ", fanout.label()), &runs);
+        tell_limit(&format!("{}, {}: ", fanout.label(), scale::worker_count(workers)), &runs);
         if !cli.json && !cli.table {
-            print!("{}{}, {workers} workers\n{}\n", fanout.label(), cli.over(), report::lines(&runs));
+            let workers = scale::worker_count(workers);
+            print!("{}{}, {workers}\n{}\n", fanout.label(), cli.over(), report::lines(&runs));
         }
         Ok(runs)
     })?;

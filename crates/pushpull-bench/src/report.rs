@@ -33,6 +33,14 @@ pub(crate) struct Figure {
     pub(crate) most: Option<f64>,
 }
 
+impl Figure {
+    /// The median with its range, if there is one.
+    pub(crate) fn ranged(&self) -> Option<String> {
+        let [median, least, most] = [self.median?, self.least?, self.most?].map(told);
+        Some(format!("{median} ({least}–{most})"))
+    }
+}
+
 /// What must not be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Faults {

@@ -110,6 +110,11 @@ pub(crate) fn run(fanout: &Fanout, server: &Server) -> io::Result<Run> {
     Ok(run)
 }
 
+/// A number of workers.
+pub(crate) fn worker_count(workers: usize) -> String {
+    if workers == 1 { "1 worker".to_owned() } else { format!("{workers} workers") }
+}
+
 fn read(files: &[PathBuf]) -> io::Result<Measured> {
     let mut all = Measured::default();
     for file in files {
@@ -144,8 +149,7 @@ impl Point {
 
     /// The line that it is part of.
     fn line(&self) -> String {
-        let workers = if self.workers == 1 { "worker" } else { "workers" };
-        format!("{}, {} {workers}", self.load, self.workers)
+        format!("{}, {}", self.load, worker_count(self.workers))
     }
 }
 
@@ -155,7 +159,7 @@ impl Measured {
         Ok(serde_json::to_string_pretty(self)?)
     }
 
-    /// A Markdown table of all points: their medians.
+    /// A Markdown table of all points: their medians, the first figure's with its range.
     pub(crate) fn table(&self) -> String {
         let Some(first) = self.points.first() else { return String::new() };
         let names: Vec<&str> = first.figures.iter().map(|figure| figure.name.as_str()).collect();
@@ -164,9 +168,11 @@ impl Measured {
         text.push('\n');
         for point in &self.points {
             let _ = write!(text, "| {} | {} | {} |", point.load, point.workers, point.subscribers);
-            for name in &names {
-                let told = point.median(name).map_or_else(|| "–".to_owned(), report::told);
-                let _ = write!(text, " {told} |");
+            for (at, name) in names.iter().enumerate() {
+                let median = || point.median(name).map_or_else(|| "–".to_owned(), report::told);
+                let ranged =
+                    point.figure(name).filter(|_| at == 0 && point.runs > 1).and_then(Figure::ranged);
+                let _ = write!(text, " {} |", ranged.unwrap_or_else(median));
             }
             text.push('\n');
         }
@@ -274,7 +280,7 @@ mod tests {
         let rows: Vec<&str> = table.lines().collect();
         assert_eq!(rows.len(), 5);
         assert_eq!(rows[1], "|---|--:|--:|--:|--:|--:|");
-        assert_eq!(rows[2], "| ws | 1 | 1000 | 2000000 | 0.50 | 1024 |");
+        assert_eq!(rows[2], "| ws | 1 | 1000 | 2000000 (1000000–4000000) | 0.50 | 1024 |");
         assert_eq!(rows[4], "| ws | 2 | 100 | – | 0.50 | 1024 |");
     }
 }
