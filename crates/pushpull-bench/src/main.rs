@@ -8,6 +8,7 @@
 //! cargo build --release -p pushpull-bench
 //! target/release/pushpull-bench fanout --transport ws --ahead 4
 //! target/release/pushpull-bench scale --transport sse --chart scale.svg
+//! target/release/pushpull-bench fanout --transport ws --tls
 //! target/release/pushpull-bench --help
 //! ```
 //!

@@ -133,6 +133,7 @@ impl<S: Read + Write> Stream<S> {
         let Some(session) = &mut self.session else { return Ok(()) };
         while !session.out().is_empty() {
             match self.socket.write(session.out()) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => session.written(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
