@@ -60,11 +60,12 @@ impl Hub {
         let Some(mut since) = ring.branches.since(generation, now).map(Iterator::peekable) else {
             let (was, place) =
                 (Cursor::UNKNOWN, ring.log.oldest().map_or(self.head(), |(seq, _)| seq.saturating_sub(1)));
-            return Turn { was, place, reason: Some(GapReason::Reset), generation: now };
+            return Turn { was, place, reason: Some(GapReason::Reset), common: place, generation: now };
         };
         let was = since.peek().map_or_else(|| self.cursor(place), |branch| branch.epochs.cursor(place));
-        let mut turn = Turn { was, place, reason: None, generation: now };
+        let mut turn = Turn { was, place, reason: None, common: u64::MAX, generation: now };
         for Branch { reason, common, .. } in since {
+            turn.common = turn.common.min(*common);
             if *reason == GapReason::Reset || *common < turn.place {
                 turn.place = *common;
                 turn.reason = turn.reason.filter(|known| *known == GapReason::Reset).or(Some(*reason));

@@ -72,6 +72,12 @@ pub(crate) struct Since {
 }
 
 impl Since {
+    /// History went back to `common`: a record that is dropped from now on may be of a place that was waived before.
+    pub(crate) fn rewind(&mut self, common: u64) {
+        // What a rewind itself casts into doubt lies at `common`, and is not waived.
+        self.forgotten_to = self.forgotten_to.min(common.saturating_sub(1));
+    }
+
     /// Whether all that is waived lies at or before `place`, so that it is of no interest anyway.
     pub(crate) fn is_past(&self, place: u64) -> bool {
         self.waived_to <= place

@@ -10,7 +10,7 @@ use super::*;
 use crate::{Capabilities, Entry};
 
 /// What an engine tells its tail, and a poll now and then.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Step {
     /// On one of three topics, so far behind the newest.
     Push(u8, u64),

@@ -250,3 +250,28 @@ fn the_newest_place_is_of_one_history() {
     }
     writer.join().unwrap();
 }
+
+#[test]
+fn what_a_pattern_from_earliest_loses_behind_a_rewind_is_told_though_less_was_gone_before() {
+    for (patterns, is_early) in [(">", true), ("keep *", true), (">", false)] {
+        let hub = Rewound::empty(Retention::default().with_topics(2));
+        let push = |seq: u64, topic: &str| {
+            hub.tail.push(vec![Entry::new(seq, 0, topic.parse().unwrap(), Message::text("x"))]);
+        };
+        // The records of `p`, `q` and `r` are dropped, the last one's at 6.
+        for (seq, topic) in [(1, "keep"), (2, "p"), (3, "keep"), (4, "q"), (5, "keep"), (6, "r"), (7, "keep")]
+        {
+            push(seq, topic);
+        }
+        push(8, "s");
+        let begin = || runtime().block_on(consume(&hub.broker, patterns, Start::Earliest));
+        let early = is_early.then(begin);
+        // Its place lies before what is left.
+        hub.tail.begin(Epoch::from_random(2), 4);
+        let mut earliest = early.unwrap_or_else(begin);
+        for (seq, topic) in [(4, "t"), (5, "keep"), (6, "u")] {
+            push(seq, topic);
+        }
+        assert_eq!(drain(&mut earliest), "p0 evicted 0..5@0 e1 e3 e5 e6", "{patterns} {is_early}");
+    }
+}
