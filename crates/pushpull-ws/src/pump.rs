@@ -1,5 +1,7 @@
 //! Moves bytes between a stream and the decoder and outbox.
 
+#[cfg(feature = "server")]
+use std::any::Any;
 use std::{
     cell::RefCell,
     io,
@@ -9,6 +11,8 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+#[cfg(feature = "server")]
+use tokio::{io::Interest, net::TcpStream};
 use tungstenite::protocol::frame::coding::OpCode;
 
 use crate::{
@@ -153,6 +157,17 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Pump<I> {
     #[cfg(feature = "server")]
     pub(crate) fn write_joined(&mut self, frames: &Bytes, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.outbox.write_joined(frames, &mut self.io, cx)
+    }
+
+    /// Has the processor fetch what a write to a socket looks at first, while other things are done.
+    #[cfg(feature = "server")]
+    pub(crate) fn look_ahead(&self)
+    where
+        I: 'static,
+    {
+        if let Some(socket) = (&self.io as &dyn Any).downcast_ref::<TcpStream>() {
+            let _ = socket.try_io(Interest::WRITABLE, || Ok(()));
+        }
     }
 
     /// Says that nothing more is written.

@@ -63,6 +63,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin + Send + 'static> Served for Session<I> {
             return false;
         }
         let Some(subscription) = &mut self.subscription else { return false };
+        self.pump.look_ahead();
         let shape = self.shape;
         match round.take(subscription, frame_form(shape), |events| joined_frames(events, shape)) {
             Taken::Nothing => {}
