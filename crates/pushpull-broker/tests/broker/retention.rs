@@ -7,10 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use pushpull_broker::{Broker, Retention};
-use pushpull_core::{Delivery, FormatKey, Message, ProducerExt, Start};
+use futures_util::FutureExt;
+use pushpull_broker::{Broker, Entry, Retention};
+use pushpull_core::{Delivery, Epoch, FormatKey, Message, ProducerExt, Start};
 
-use crate::{at, consume, drain, fetch, fetching, publish, publish_key, small};
+use crate::{at, branch::unbegun_with, consume, drain, fetch, fetching, publish, publish_key, small};
 
 #[tokio::test]
 async fn holes_around_retained_events_are_told() {
@@ -176,6 +177,35 @@ async fn only_the_newest_events_keep_their_encodings() {
     publish(&broker, "a", 1).await;
     kept[3].encoded(&FORM, |_| panic!("it was kept"));
     assert_eq!(kept[2].encoded(&FORM, |_| Bytes::new()), "", "it was forgotten");
+}
+
+#[tokio::test]
+async fn events_keep_their_encodings_again_where_history_went_back_to() {
+    static FORM: FormatKey = FormatKey::new("form of another history");
+    let (broker, tail) = unbegun_with(Retention::default().with_encodings(2, 1000)).await;
+    let push = |seq: u64| {
+        tail.push(vec![Entry::new(seq, 0, "a".parse().unwrap(), Message::text("x"))]);
+    };
+    let held = || {
+        let before = broker.stats().retained_bytes;
+        let mut reader = consume(&broker, "a", Start::Earliest).now_or_never().unwrap();
+        while let Some(Some(Ok(delivery))) = reader.next().now_or_never() {
+            if let Delivery::Event(event) = delivery {
+                event.encoded(&FORM, |_| Bytes::from_static(&[0; 100]));
+            }
+        }
+        broker.stats().retained_bytes - before
+    };
+    tail.begin(Epoch::from_random(1), 1);
+    (1..=20).for_each(push);
+    assert_eq!(held(), 200);
+    tail.begin(Epoch::from_random(2), 6);
+    assert_eq!(held(), 0, "what is left is older");
+    (6..=8).for_each(push);
+    assert_eq!(held(), 200, "rewound");
+    tail.restart(Epoch::from_random(3), 1, 1);
+    (2..=5).for_each(push);
+    assert_eq!(held(), 200, "another history");
 }
 
 #[tokio::test]
