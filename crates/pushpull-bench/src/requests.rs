@@ -13,7 +13,7 @@ use crate::{
     meter::{Cost, Meter},
     process::Server,
     report::{Faults, GENERATOR, Run},
-    stream::{Stream, connect},
+    stream::{self, Stream, connect},
     subscriber::Received,
     tls::Protocol,
     wire::http::{answer, refused},
@@ -79,7 +79,7 @@ impl Requests {
         }
         let (end, mut last) = (origin + self.time, origin);
         while tally.received.events < tally.asked && last.elapsed() < SETTLE {
-            poll.poll(&mut events, Some(Duration::from_millis(20)))?;
+            stream::wait(&mut poll, &mut events, Duration::from_millis(20))?;
             for event in &events {
                 let number = event.token().0;
                 let connection = &mut connections[number];

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use mio::{Events, Poll};
+
 use crate::{dialect::Address, tls::Protocol};
 use session::Session;
 
@@ -40,6 +42,27 @@ pub(crate) fn connect(server: Address, protocol: Protocol) -> io::Result<Stream<
     Ok(stream)
 }
 
+/// Waits for what is watched. Who was stopped and goes on may find that nothing came before its time.
+pub(crate) fn wait(poll: &mut Poll, events: &mut Events, time: Duration) -> io::Result<()> {
+    match poll.poll(events, Some(time)) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+            events.clear();
+            Ok(())
+        }
+        waited => waited,
+    }
+}
+
+/// Reads again if a read was interrupted, as one with a timeout is where the program was stopped and goes on.
+fn whole(mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match read() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
+    }
+}
+
 impl Stream {
     /// Begins to connect. Once the socket can be written to what is first written begins the handshake, too.
     pub(crate) fn begin(server: Address, protocol: Protocol) -> io::Result<Self> {
@@ -57,7 +80,7 @@ impl Stream<net::TcpStream> {
 
     /// Shows what comes next and leaves it there. Whoever is not content asks again: then more has come, or may have.
     pub(crate) fn peek(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let Some(session) = &self.session else { return self.socket.peek(into) };
+        let Some(session) = &self.session else { return whole(|| self.socket.peek(into)) };
         let known = session.kept();
         // Not every record holds something for us: a ticket does not.
         while self.session.as_ref().is_some_and(|session| session.kept() == known) {
@@ -116,7 +139,7 @@ impl<S: Read + Write> Stream<S> {
         let taken = SCRATCH.with_borrow_mut(|scratch| {
             let free = session.room(scratch);
             let room = free.len();
-            let read = self.socket.read(free)?;
+            let read = whole(|| self.socket.read(free))?;
             if read == 0 {
                 return Ok(None);
             }
@@ -145,7 +168,7 @@ impl<S: Read + Write> Stream<S> {
 
 impl<S: Read + Write> Read for Stream<S> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let Some(session) = &mut self.session else { return self.socket.read(into) };
+        let Some(session) = &mut self.session else { return whole(|| self.socket.read(into)) };
         let kept = session.take_kept(into);
         if kept > 0 {
             self.is_drained = false;

@@ -18,6 +18,7 @@ use crate::{
     report::Faults,
     shape::Shape,
     stamp::Stamp,
+    stream,
     wire::{From, Transport, ws},
 };
 use connection::{Connection, Reading};
@@ -164,7 +165,7 @@ impl Subscribers {
         each: &mut impl FnMut(Stamp, u64),
     ) -> io::Result<()> {
         let wait = if self.behind.is_empty() { wait } else { Duration::ZERO };
-        self.poll.poll(&mut self.events, Some(wait))?;
+        stream::wait(&mut self.poll, &mut self.events, wait)?;
         let mut reading = Reading {
             target: &self.target,
             scratch: &mut self.scratch,

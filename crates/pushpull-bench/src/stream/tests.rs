@@ -4,7 +4,7 @@ use std::{
     thread,
 };
 
-use mio::{Events, Interest, Poll, Token};
+use mio::{Interest, Token};
 use rustls::{ProtocolVersion, ServerConfig, ServerConnection, StreamOwned};
 
 use super::*;
@@ -93,7 +93,7 @@ fn what_was_shown_is_still_there() {
 }
 
 /// Waits for what `is_so` of the one source of `poll`.
-fn wait(poll: &mut Poll, is_so: impl Fn(&mio::event::Event) -> bool) {
+fn wait_for(poll: &mut Poll, is_so: impl Fn(&mio::event::Event) -> bool) {
     let mut events = Events::with_capacity(8);
     while !events.iter().any(&is_so) {
         poll.poll(&mut events, Some(PATIENCE)).unwrap();
@@ -109,11 +109,11 @@ fn who_does_not_block_shakes_hands_meanwhile() {
     let mut stream = Stream::begin(Address { tls: Some(identity), ..server }, Protocol::Http1).unwrap();
     let both = Interest::READABLE | Interest::WRITABLE;
     poll.registry().register(stream.socket(), Token(0), both).unwrap();
-    wait(&mut poll, mio::event::Event::is_writable);
+    wait_for(&mut poll, mio::event::Event::is_writable);
     stream.write_all(b"hello").unwrap();
     let mut came = Vec::new();
     while came.len() < 5 {
-        wait(&mut poll, mio::event::Event::is_readable);
+        wait_for(&mut poll, mio::event::Event::is_readable);
         let mut chunk = [0; 2];
         loop {
             match stream.read(&mut chunk) {
@@ -154,4 +154,31 @@ fn without_tls_it_is_its_socket() {
     while stream.peek(&mut came).unwrap() < 3 {}
     assert_eq!((asked.as_str(), stream.read(&mut came).unwrap(), &came[..3]), ("ask", 3, &b"yes"[..]));
     assert!(stream.is_drained(3, 8) && !stream.is_drained(8, 8) && !stream.keeps_some());
+}
+
+/// A socket whose every other read is interrupted.
+struct Stopped(bool);
+
+impl Read for Stopped {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0 = !self.0;
+        if self.0 { Err(io::ErrorKind::Interrupted.into()) } else { Ok(into.len()) }
+    }
+}
+
+impl Write for Stopped {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn who_was_stopped_reads_on() {
+    let server = ([127, 0, 0, 1], 80).into();
+    let mut stream = Stream::over(Stopped(false), server, Protocol::Http1).unwrap();
+    assert_eq!([3, 5].map(|length| stream.read(&mut vec![0; length]).unwrap()), [3, 5]);
 }
