@@ -94,7 +94,8 @@ impl LongpollService {
         let expires = poll.cx().identity.as_ref().and_then(|identity| identity.expires);
         let (mut alarm, mut waker) = (None::<Alarm>, None::<Waker>);
         let mut turn = None::<Turn>;
-        poll_fn(|cx| {
+        // Which has all of it: what waits is to hold no references to what it holds itself.
+        poll_fn(move |cx| {
             // Of a thousand that one event wakes each goes on in its turn, and takes what came until then along.
             if waker.is_some() && turn.is_none() {
                 turn = self.gate.turn(cx.waker());

@@ -291,5 +291,5 @@ async fn bad_requests_are_named() {
 async fn a_poll_that_waits_is_small() {
     let mut service = LongpollService::new(Arc::new(Broker::memory()), Gate::open());
     let waiting = size_of_val(&*service.call(Request::new(())));
-    assert!(waiting <= 408, "a waiting poll has a future of {waiting} bytes");
+    assert!(waiting <= 384, "a waiting poll has a future of {waiting} bytes");
 }
