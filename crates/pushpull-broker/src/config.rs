@@ -29,7 +29,7 @@ pub struct Retention {
     pub idempotency_window: Duration,
     /// Most idempotency ids remembered; a full window refuses, it never forgets early. Default: 1,000,000.
     pub idempotency_ids: usize,
-    /// The newest events that keep their encodings. Default: 4,096.
+    /// The newest events that keep their encodings, and at most a 64th more. Default: 4,096.
     pub encoded_messages: usize,
     /// Most bytes of kept encodings. Default: 16 MiB.
     pub encoded_bytes: u64,
