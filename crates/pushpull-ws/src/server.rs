@@ -223,3 +223,6 @@ impl std::fmt::Debug for WsService {
         f.debug_struct("WsService").field("gate", &self.shared.gate).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
