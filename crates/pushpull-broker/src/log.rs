@@ -67,8 +67,8 @@ impl Log {
         self.entries.first()
     }
 
-    #[cfg(test)]
     /// The event at `seq`, if it is retained.
+    #[cfg(test)]
     pub(crate) fn at(&self, seq: u64) -> Option<&Event> {
         self.entries.get(seq).map(|kept| &kept.event)
     }

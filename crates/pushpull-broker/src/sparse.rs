@@ -35,8 +35,8 @@ impl<T> Sparse<T> {
         self.places.front().and_then(|(number, entry)| Some((*number, entry.as_ref()?)))
     }
 
-    #[cfg(test)]
     /// The place that was added last, unless its entry was taken out.
+    #[cfg(test)]
     pub(crate) fn last(&self) -> Option<(u64, &T)> {
         self.places.back().and_then(|(number, entry)| Some((*number, entry.as_ref()?)))
     }
@@ -52,8 +52,8 @@ impl<T> Sparse<T> {
         Some(entry)
     }
 
-    #[cfg(test)]
     /// The entry of `number`.
+    #[cfg(test)]
     pub(crate) fn get(&self, number: u64) -> Option<&T> {
         self.places[self.find(number)?].1.as_ref()
     }
