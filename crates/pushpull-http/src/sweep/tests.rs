@@ -100,7 +100,7 @@ impl Swept for Member {
         match round.take(&mut lock(&self.subscription), self.form, join) {
             Taken::Nothing => {}
             Taken::Joined { bytes, events, .. } => {
-                let texts: Vec<String> = std::str::from_utf8(&bytes)
+                let texts: Vec<String> = std::str::from_utf8(bytes)
                     .unwrap()
                     .split_terminator(';')
                     .map(str::to_ascii_lowercase)
