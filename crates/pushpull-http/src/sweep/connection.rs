@@ -15,7 +15,7 @@ use pushpull_core::Standing;
 use super::{Membership, Round, Swept, lock};
 use crate::Gate;
 
-/// A sweep came by while the connection's task was at it.
+/// A sweep came by while the connection's task, or another sweep, was at it.
 const MISSED: u8 = 1;
 /// It panicked in a sweep, and must not go on.
 const BROKEN: u8 = 2;
@@ -89,17 +89,36 @@ impl<T: Served> Connection<T> {
         cx.waker().wake_by_ref();
         Poll::Pending
     }
-}
 
-impl<T> Connection<T> {
-    /// Tells its task, which is at it, that a sweep came by; or takes it, if the task may have gone before it was told.
+    /// Tells who is at it, its task or another sweep, that a sweep came by; or takes it, if that one may have gone before it
+    /// was told.
     #[cold]
     fn leave_word(&self) -> Option<MutexGuard<'_, T>> {
         self.word.fetch_or(MISSED, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        let served = self.served.try_lock().ok()?;
-        self.word.fetch_and(!MISSED, Ordering::SeqCst);
-        Some(served)
+        self.served.try_lock().ok()
+    }
+
+    fn serve(&self, mut served: MutexGuard<'_, T>, round: &mut Round) {
+        let Some(waker) = served.post().waker.take() else { return };
+        let swept = catch_unwind(AssertUnwindSafe(|| served.sweep(round, &mut Context::from_waker(&waker))));
+        if swept.is_err() {
+            self.word.fetch_or(BROKEN, Ordering::Release);
+        }
+        if swept.unwrap_or(true) {
+            waker.wake_by_ref();
+        }
+        served.post().waker = Some(waker);
+    }
+
+    /// Has its task look at the word that was left. Whoever is at it meanwhile does so anyway.
+    #[cold]
+    fn pass_word(&self) {
+        if let Ok(mut served) = self.served.try_lock()
+            && let Some(waker) = &served.post().waker
+        {
+            waker.wake_by_ref();
+        }
     }
 }
 
@@ -110,17 +129,14 @@ impl<T: Served> Swept for Connection<T> {
             Err(TryLockError::WouldBlock) => self.leave_word(),
             Err(TryLockError::Poisoned(_)) => None,
         };
-        // Without it its task is at it, and looks once more; or is no more.
-        let Some(mut served) = served else { return };
-        let Some(waker) = served.post().waker.take() else { return };
-        let swept = catch_unwind(AssertUnwindSafe(|| served.sweep(round, &mut Context::from_waker(&waker))));
-        if swept.is_err() {
-            self.word.fetch_or(BROKEN, Ordering::Release);
+        // Without it somebody is at it, and looks at the word; or it is no more.
+        let Some(served) = served else { return };
+        self.serve(served, round);
+        fence(Ordering::SeqCst);
+        // Of another sweep: that of a group which it joined after this one had set out.
+        if self.word.load(Ordering::SeqCst) & MISSED != 0 {
+            self.pass_word();
         }
-        if swept.unwrap_or(true) {
-            waker.wake_by_ref();
-        }
-        served.post().waker = Some(waker);
     }
 }
 
@@ -185,6 +201,8 @@ mod tests {
         turns: usize,
         sweeps: Arc<AtomicUsize>,
         is_fragile: bool,
+        /// Is met by another sweep in each of its own, which finds nothing.
+        is_rivalled: bool,
     }
 
     impl Served for Met {
@@ -207,7 +225,10 @@ mod tests {
         fn sweep(&mut self, _: &mut Round, _: &mut Context<'_>) -> bool {
             assert!(!self.is_fragile, "as planned");
             self.sweeps.fetch_add(1, Ordering::Relaxed);
-            true
+            if self.is_rivalled {
+                self.me.upgrade().unwrap().sweep(&mut Round::default());
+            }
+            !self.is_rivalled
         }
     }
 
@@ -229,6 +250,7 @@ mod tests {
             turns: 0,
             sweeps: counted,
             is_fragile,
+            is_rivalled: false,
         });
         (connection, sweeps, Arc::new(Wakes(AtomicUsize::new(0))))
     }
@@ -254,6 +276,20 @@ mod tests {
         let _ = connection.poll(&mut Context::from_waker(&waker));
         connection.sweep(&mut Round::default());
         assert_eq!((sweeps.load(Ordering::Relaxed), woken.0.load(Ordering::Relaxed)), (1, 1));
+    }
+
+    #[test]
+    fn a_sweep_that_meets_another_has_the_task_look() {
+        let (connection, sweeps, woken) = met(0, false);
+        connection.lock().is_rivalled = true;
+        let waker = Waker::from(woken.clone());
+        let _ = connection.poll(&mut Context::from_waker(&waker));
+        connection.sweep(&mut Round::default());
+        assert_eq!((sweeps.load(Ordering::Relaxed), woken.0.load(Ordering::Relaxed)), (1, 1));
+        let _ = connection.poll(&mut Context::from_waker(&waker));
+        assert_eq!(connection.lock().turns, 3, "once more, and then all is looked at");
+        let _ = connection.poll(&mut Context::from_waker(&waker));
+        assert_eq!(connection.lock().turns, 4);
     }
 
     #[test]
