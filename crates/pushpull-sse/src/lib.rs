@@ -24,7 +24,7 @@ mod session;
 #[cfg(feature = "client")]
 pub use client::SseClient;
 #[cfg(feature = "server")]
-pub use {server::SseService, session::SseBody};
+pub use server::SseService;
 
 /// The event name of a binary payload in the raw format; its data is base64.
 pub const BINARY_EVENT: &str = "pushpull-binary";

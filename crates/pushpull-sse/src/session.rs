@@ -2,15 +2,11 @@
 
 use std::{
     cell::Cell,
-    convert::Infallible,
-    fmt,
-    pin::Pin,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use http_body::Frame;
 use pushpull_core::{
     Batch, Bounds, ConsumeError, Cursor, Delivery, Gap, Link, Overflow, Standing, Start, StartAt,
     Subscription, silent_waker,
@@ -29,7 +25,7 @@ thread_local! {
 ///
 /// Dropping it, as a server does once the client is gone, ends the subscription. A client that does not read
 /// costs its place and what the server holds of the last frames, nothing else.
-pub struct SseBody {
+pub(crate) struct SseBody {
     subscription: Subscription,
     gate: Gate,
     format: Format,
@@ -50,7 +46,6 @@ pub struct SseBody {
     _guard: Option<pushpull_http::ConnectionGuard>,
 }
 
-#[derive(Debug)]
 enum Stage {
     /// With what was taken already.
     Beginning(Box<Batch>),
@@ -85,11 +80,6 @@ impl SseBody {
             stage: Stage::Beginning(Box::new(batch)),
             _guard: entry.guard.take(),
         }
-    }
-
-    /// The subscription, for a server that writes streams by itself.
-    pub fn into_subscription(self) -> Subscription {
-        self.subscription
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>, is_swept: bool) -> Poll<Option<Bytes>> {
@@ -282,31 +272,6 @@ impl Live for SseBody {
 /// clients of a server that dies lose it at the same moment.
 fn first_retry() -> Duration {
     Duration::from_millis(fastrand::u64(1000..=3000))
-}
-
-impl http_body::Body for SseBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.poll_next(cx, false).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        matches!(self.stage, Stage::Ended)
-    }
-}
-
-impl fmt::Debug for SseBody {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SseBody")
-            .field("subscription", &self.subscription)
-            .field("stage", &self.stage)
-            .finish_non_exhaustive()
-    }
 }
 
 #[cfg(test)]
