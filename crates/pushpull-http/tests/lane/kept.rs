@@ -188,3 +188,40 @@ async fn a_head_has_its_time_from_its_first_byte_on() {
         assert_eq!((&*answer, since.elapsed().as_secs()), ("", limit.as_secs()));
     }
 }
+
+#[tokio::test]
+async fn a_drain_ends_with_the_answer_under_way_and_leaves_what_is_kept_behind_it() {
+    let mut running = start(ListenerConfig::default()).await;
+    let mut cut = connect(&running).await;
+    cut.write_all(FIRST.as_bytes()).await.unwrap();
+    read_one(&mut cut).await;
+    cut.write_all(&END.as_bytes()[..9]).await.unwrap();
+    let mut waiting = connect(&running).await;
+    waiting.write_all(format!("{WAIT}{END}").as_bytes()).await.unwrap();
+    assert_eq!(within(running.waits.recv()).await, Some(true));
+    turns().await;
+    running.stop.send(()).unwrap();
+    assert_eq!(rest(cut).await, "", "a head that is cut is waited for no more");
+    running.shared.go.notify_one();
+    let answer = rest(waiting).await;
+    assert!(answer.contains("connection: close\r\n") && answer.contains("GET /wait "), "{answer}");
+    assert!(!answer.contains("GET /end "), "{answer}");
+    assert!(within(running.served).await.unwrap(), "nothing had to be cut off");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_late_behind_one_that_waits_is_still_taken() {
+    let mut running = start(ListenerConfig::default()).await;
+    let post = "POST /p HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello";
+    let (begun, left) = post.split_at(post.len() - 3);
+    let mut stream = connect(&running).await;
+    stream.write_all(format!("{WAIT}{begun}").as_bytes()).await.unwrap();
+    assert_eq!(within(running.waits.recv()).await, Some(true));
+    turns().await;
+    running.shared.go.notify_one();
+    assert!(read_one(&mut stream).await.contains("GET /wait "));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    stream.write_all(left.as_bytes()).await.unwrap();
+    let answer = rest(stream).await;
+    assert!(answer.contains("b\"hello\""), "{answer}");
+}
