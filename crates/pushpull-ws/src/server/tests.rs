@@ -1,6 +1,7 @@
 //! That a connection's own socket is found below what hyper hands over: else it would keep hyper's buffers, unseen.
 
 use hyper::server::conn::http1;
+use hyper_util::rt::TokioExecutor;
 use pushpull_http::{Listener, ListenerConfig};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -77,6 +78,21 @@ async fn the_socket_of_a_server_of_hyper_is_taken_back() {
         let (stream, _) = listener.accept().await.unwrap();
         let service = hyper::service::service_fn(move |request| Upgrades(sender.clone()).call(request));
         http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await.unwrap();
+    });
+    talk(port, PLAIN, &mut found).await;
+}
+
+/// Which is how axum serves.
+#[tokio::test]
+async fn the_socket_of_a_server_that_tells_by_itself_what_is_spoken_is_taken_back() {
+    let (sender, mut found) = mpsc::unbounded_channel();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let service = hyper::service::service_fn(move |request| Upgrades(sender.clone()).call(request));
+        let server = auto::Builder::new(TokioExecutor::new());
+        server.serve_connection_with_upgrades(TokioIo::new(stream), service).await.unwrap();
     });
     talk(port, PLAIN, &mut found).await;
 }

@@ -248,3 +248,12 @@ fn an_idle_connection_is_small() {
     let size = size_of::<Connection<Session<tokio::net::TcpStream>>>() + 16;
     assert!(size <= 320, "{size} bytes");
 }
+
+#[test]
+fn what_a_sweep_turns_to_lies_in_three_lines_of_the_cache() {
+    type Idle = Session<tokio::net::TcpStream>;
+    let before = 16 + size_of::<Connection<Idle>>() - size_of::<Idle>();
+    let stream = std::mem::offset_of!(Idle, pump) + size_of::<crate::outbox::Outbox>();
+    let end = before + stream + size_of::<tokio::net::TcpStream>();
+    assert!(end <= 3 * 64, "{end} bytes");
+}
