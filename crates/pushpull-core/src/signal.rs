@@ -64,7 +64,9 @@ impl Signal {
         }
         let woken = {
             let mut waiters = self.lock();
-            self.waiting.store(0, Ordering::Relaxed);
+            // By a swap, which reads: who registers from now on sees all that was raised up to here, by others that found
+            // nobody, too.
+            self.waiting.swap(0, Ordering::AcqRel);
             waiters.round += 1;
             waiters.free.clear();
             mem::take(&mut waiters.wakers)
@@ -250,6 +252,28 @@ mod loom_tests {
                 signal.raise();
             }
             reader.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_rise_that_found_nobody_is_seen_behind_another() {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
+            let (signal, head) = (Arc::new(Signal::default()), Arc::new(AtomicU64::new(0)));
+            let mut leaver = Waiter::new(signal.clone());
+            leaver.register(&Waker::from(WakerArc::new(Silent)));
+            let raise = |head: Option<Arc<AtomicU64>>| {
+                let signal = signal.clone();
+                thread::spawn(move || {
+                    head.inspect(|head| head.store(1, Ordering::Release));
+                    signal.raise();
+                })
+            };
+            let raisers = [raise(Some(head.clone())), raise(None)];
+            drop(leaver);
+            wait_for(signal.clone(), head.clone(), 1);
+            raisers.map(|raiser| raiser.join().unwrap());
         });
     }
 
