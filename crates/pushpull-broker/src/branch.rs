@@ -60,12 +60,11 @@ impl Hub {
         let Some(mut since) = ring.branches.since(generation, now).map(Iterator::peekable) else {
             let (was, place) =
                 (Cursor::UNKNOWN, ring.log.oldest().map_or(self.head(), |(seq, _)| seq.saturating_sub(1)));
-            return Turn { was, place, reason: Some(GapReason::Reset), common: place, generation: now };
+            return Turn { was, place, reason: Some(GapReason::Reset), generation: now };
         };
         let was = since.peek().map_or_else(|| self.cursor(place), |branch| branch.epochs.cursor(place));
-        let mut turn = Turn { was, place, reason: None, common: u64::MAX, generation: now };
+        let mut turn = Turn { was, place, reason: None, generation: now };
         for Branch { reason, common, .. } in since {
-            turn.common = turn.common.min(*common);
             if *reason == GapReason::Reset || *common < turn.place {
                 turn.place = *common;
                 turn.reason = turn.reason.filter(|known| *known == GapReason::Reset).or(Some(*reason));
@@ -109,7 +108,8 @@ impl Hub {
     /// Drops all there is: what follows comes after `floor`, and of what came at or before `lost_to` some may be gone.
     fn renew(&self, ring: &mut Ring, epoch: Epoch, floor: u64, lost_to: u64) {
         self.topics.forget_exactly_to(lost_to);
-        self.patterns.forget_all(|_| lost_to);
+        let at = ring.losses.count();
+        self.patterns.forget_all(|_, _| (lost_to, at));
         ring.clear();
         self.account.keep_again_from(0);
         for slot in self.topics.all() {
@@ -131,7 +131,8 @@ impl Hub {
     pub(crate) fn lose_to(&self, seq: u64) {
         let mut ring = self.ring();
         self.topics.forget_to(seq);
-        self.patterns.forget_all(|known| known.max(seq));
+        let lost_at = ring.losses.count();
+        self.patterns.forget_all(|to, at| if to < seq { (seq, lost_at) } else { (to, at) });
         for slot in self.topics.all() {
             let mut state = slot.lock();
             if state.lost_to < seq {
@@ -169,15 +170,19 @@ impl Hub {
         self.topics.forget_exactly_to(self.topics.forgotten_to().min(common));
         let slots = self.topics.all();
         // What was lost of the branch that is left, is lost no more; of what lies before it nothing more is known.
-        let clipped = slots.iter().any(|slot| slot.lock().lost_to > common);
-        if clipped {
+        let clipped = slots.iter().filter(|slot| slot.lock().lost_to > common);
+        let clipped_at = clipped.map(|slot| slot.lost_at.load(Ordering::Acquire)).max();
+        if clipped_at.is_some() {
             self.topics.forget_exactly_to(common);
         }
-        self.patterns.forget_all(|known| if clipped { common } else { known.min(common) });
+        self.patterns.forget_all(|to, at| match clipped_at {
+            Some(clipped_at) => (common, at.max(clipped_at)),
+            None => (to.min(common), at),
+        });
         ring.records.clear();
         ring.losses.clear();
         for slot in slots {
-            self.rewind_topic(ring, &slot, common, clipped);
+            self.rewind_topic(ring, &slot, common, clipped_at.is_some());
             self.topics.remove_idle(&slot);
         }
         ring.log.cut(common);
@@ -196,7 +201,7 @@ impl Hub {
             // Its record is dropped, and with it what it said of losses.
             0 if state.lost_to > 0 => {
                 self.topics.forget_to(state.lost_to);
-                self.patterns.forget_to(state.lost_to, &slot.topic, &slot.watchers);
+                self.patterns.forget_to(state.lost_to, slot);
             }
             0 => {}
             seq => {

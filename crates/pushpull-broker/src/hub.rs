@@ -361,9 +361,10 @@ impl Hub {
                 ring.records.insert(newest, slot);
                 continue;
             }
-            self.topics.forget_to(state.last_seq);
-            self.patterns.forget_to(state.last_seq, &slot.topic, &slot.watchers);
+            let seq = state.last_seq;
+            self.topics.forget_to(seq);
             ring.forget(&slot, &mut state);
+            self.patterns.forget_to(seq, &slot);
             drop(state);
             return Some(slot);
         }

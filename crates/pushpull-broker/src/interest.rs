@@ -11,7 +11,7 @@ use std::{
 use pushpull_core::{Pattern, Signal, Topic, Waiter};
 
 use crate::{
-    topics::{Reader, Topics},
+    topics::{Reader, TopicSlot, Topics},
     trie::Trie,
 };
 
@@ -36,6 +36,8 @@ pub(crate) struct Post {
     /// Up to here records of topics that match may have been dropped: before the pattern was watched any
     /// topic's, from then on those that are known to match.
     forgotten_to: AtomicU64,
+    /// When, by the number of the loss, such a topic last lost something. 0: before the pattern was watched.
+    forgotten_at: AtomicU64,
 }
 
 /// The posts of the patterns that match one topic, as of a version of the table.
@@ -71,22 +73,28 @@ impl Patterns {
         Watch { pattern: pattern.clone(), post, patterns: self.clone() }
     }
 
-    /// Notes at the posts that match `topic` that its record is dropped. Call it after
-    /// [`Topics::forget_to`].
-    pub(crate) fn forget_to(&self, seq: u64, topic: &Topic, watchers: &Watchers) {
+    /// Notes at the posts that match the topic of `slot` that its record is dropped, by which it lost all up to `seq`.
+    /// Call it after [`Topics::forget_to`], and after the loss was dated.
+    pub(crate) fn forget_to(&self, seq: u64, slot: &TopicSlot) {
         let version = self.version.load(Ordering::SeqCst);
-        if version > 0 {
-            let posts = watchers.current(version, topic, self);
-            posts.iter().for_each(|post| _ = post.forgotten_to.fetch_max(seq, Ordering::SeqCst));
+        if version == 0 {
+            return;
+        }
+        let at = slot.lost_at.load(Ordering::Acquire);
+        for post in slot.watchers.current(version, &slot.topic, self).iter() {
+            post.forgotten_to.fetch_max(seq, Ordering::SeqCst);
+            post.forgotten_at.fetch_max(at, Ordering::SeqCst);
         }
     }
 
-    /// Lets `change` the place up to which records may have been dropped, of every pattern.
-    pub(crate) fn forget_all(&self, change: impl Fn(u64) -> u64) {
+    /// Lets `change` the place up to which records may have been dropped, and when the last one was, of every pattern.
+    pub(crate) fn forget_all(&self, change: impl Fn(u64, u64) -> (u64, u64)) {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
         table.all(|watched| {
-            let post = &watched.post.forgotten_to;
-            post.store(change(post.load(Ordering::SeqCst)), Ordering::SeqCst);
+            let Post { forgotten_to, forgotten_at, .. } = &*watched.post;
+            let (to, at) = change(forgotten_to.load(Ordering::SeqCst), forgotten_at.load(Ordering::SeqCst));
+            forgotten_to.store(to, Ordering::SeqCst);
+            forgotten_at.store(at, Ordering::SeqCst);
         });
     }
 
@@ -206,10 +214,13 @@ impl Interest {
         self.watches().is_empty()
     }
 
-    /// Up to here records of topics that its patterns match may have been dropped.
-    pub(crate) fn forgotten_to(&self) -> u64 {
-        let posts = self.watches().iter().map(|watch| watch.post.forgotten_to.load(Ordering::SeqCst));
-        posts.max().unwrap_or(0)
+    /// Up to here records of topics that its patterns match may have been dropped; if `since` a loss of that number,
+    /// only by losses behind it.
+    pub(crate) fn forgotten_to(&self, since: Option<u64>) -> u64 {
+        let posts = self.watches().iter().map(|watch| &watch.post);
+        let counts =
+            |post: &&Arc<Post>| since.is_none_or(|noted| post.forgotten_at.load(Ordering::SeqCst) > noted);
+        posts.filter(counts).map(|post| post.forgotten_to.load(Ordering::SeqCst)).max().unwrap_or(0)
     }
 
     /// The one signal it waits for, if it is one.

@@ -66,18 +66,11 @@ pub(crate) struct Wish<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Since {
     pub(crate) losses_noted: u64,
-    forgotten_to: u64,
     /// Nothing that is waived lies beyond this seq.
     waived_to: u64,
 }
 
 impl Since {
-    /// History went back to `common`: a record that is dropped from now on may be of a place that was waived before.
-    pub(crate) fn rewind(&mut self, common: u64) {
-        // What a rewind itself casts into doubt lies at `common`, and is not waived.
-        self.forgotten_to = self.forgotten_to.min(common.saturating_sub(1));
-    }
-
     /// Whether all that is waived lies at or before `place`, so that it is of no interest anyway.
     pub(crate) fn is_past(&self, place: u64) -> bool {
         self.waived_to <= place
@@ -90,11 +83,7 @@ impl Wish<'_> {
     }
 
     fn forgotten_to(&self) -> u64 {
-        let forgotten_to = self.interest.forgotten_to();
-        match self.since {
-            Some(since) if forgotten_to <= since.forgotten_to => 0,
-            _ => forgotten_to,
-        }
+        self.interest.forgotten_to(self.since.map(|since| since.losses_noted))
     }
 }
 
@@ -102,10 +91,10 @@ impl Hub {
     /// Now, for who does not ask for what is gone.
     pub(crate) fn since_now(&self, interest: &Interest) -> Since {
         let ring = self.ring();
-        let (losses_noted, forgotten_to) = (ring.losses.noted(), interest.forgotten_to());
+        let (losses_noted, forgotten_to) = (ring.losses.noted(), interest.forgotten_to(None));
         let lost = interest.readers().iter().map(|reader| reader.slot.lock().lost_to);
         let waived_to = lost.max().unwrap_or(0).max(forgotten_to).max(self.head());
-        Since { losses_noted, forgotten_to, waived_to }
+        Since { losses_noted, waived_to }
     }
 
     /// Reads what `wish` asks for, within its bounds.

@@ -35,8 +35,6 @@ pub(crate) struct Turn {
     pub(crate) place: u64,
     /// Why it is another; `None` if it is not.
     pub(crate) reason: Option<GapReason>,
-    /// The last place that all histories since share.
-    pub(crate) common: u64,
     pub(crate) generation: u64,
 }
 

@@ -98,7 +98,6 @@ impl BrokerFeed {
         (self.generation, self.looked_to) = (turn.generation, 0);
         self.told_to = self.told_to.min(turn.place);
         self.thin_after = self.thin_after.map(|after| after.min(turn.place));
-        self.since.iter_mut().for_each(|since| since.rewind(turn.common));
         if let Some(reason) = turn.reason {
             let came_with = match &self.stage {
                 Stage::Beginning(Some(gap)) => gap.after,

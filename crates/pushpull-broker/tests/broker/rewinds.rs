@@ -110,6 +110,16 @@ impl Rewound {
         self.tail.push(seqs.map(entry).collect());
     }
 
+    /// Pushes up to 8. Of two topics alone a record is kept: those of `p`, `q` and `r` are dropped, the last one's at 6.
+    fn push_forgotten(&self) {
+        let topics = ["keep", "p", "keep", "q", "keep", "r", "keep", "s"];
+        (1..).zip(topics).for_each(|(seq, topic)| self.push_one(seq, topic));
+    }
+
+    fn push_one(&self, seq: u64, topic: &str) {
+        self.tail.push(vec![Entry::new(seq, 0, topic.parse().unwrap(), Message::text("x"))]);
+    }
+
     fn push(&self, seqs: RangeInclusive<u64>) {
         let entry = |seq: u64| {
             let topic = format!("t{}", seq % 200).parse().unwrap();
@@ -255,23 +265,40 @@ fn the_newest_place_is_of_one_history() {
 fn what_a_pattern_from_earliest_loses_behind_a_rewind_is_told_though_less_was_gone_before() {
     for (patterns, is_early) in [(">", true), ("keep *", true), (">", false)] {
         let hub = Rewound::empty(Retention::default().with_topics(2));
-        let push = |seq: u64, topic: &str| {
-            hub.tail.push(vec![Entry::new(seq, 0, topic.parse().unwrap(), Message::text("x"))]);
-        };
-        // The records of `p`, `q` and `r` are dropped, the last one's at 6.
-        for (seq, topic) in [(1, "keep"), (2, "p"), (3, "keep"), (4, "q"), (5, "keep"), (6, "r"), (7, "keep")]
-        {
-            push(seq, topic);
-        }
-        push(8, "s");
+        hub.push_forgotten();
         let begin = || runtime().block_on(consume(&hub.broker, patterns, Start::Earliest));
         let early = is_early.then(begin);
         // Its place lies before what is left.
         hub.tail.begin(Epoch::from_random(2), 4);
         let mut earliest = early.unwrap_or_else(begin);
         for (seq, topic) in [(4, "t"), (5, "keep"), (6, "u")] {
-            push(seq, topic);
+            hub.push_one(seq, topic);
         }
         assert_eq!(drain(&mut earliest), "p0 evicted 0..5@0 e1 e3 e5 e6", "{patterns} {is_early}");
+    }
+}
+
+#[test]
+fn what_a_topic_lost_is_told_though_a_rewind_drops_its_record() {
+    for patterns in [">", "t *"] {
+        let hub = Rewound::empty(Retention::default().with_messages(2).with_topics(2));
+        // The record of `q` is dropped.
+        [(1, "t"), (2, "q"), (9, "t"), (10, "s")].iter().for_each(|(seq, topic)| hub.push_one(*seq, topic));
+        let mut earliest = runtime().block_on(consume(&hub.broker, patterns, Start::Earliest));
+        // It pushes the first one out.
+        hub.push_one(11, "t");
+        hub.tail.begin(Epoch::from_random(2), 6);
+        assert_eq!(drain(&mut earliest), "p0 evicted 0..3@0", "{patterns}");
+    }
+}
+
+#[test]
+fn what_was_gone_before_earliest_began_is_not_told_behind_a_rewind() {
+    for (patterns, expected) in [(">", "p0 e1 e3"), ("keep *", "p0 e1 e3"), ("s.*", "p0")] {
+        let hub = Rewound::empty(Retention::default().with_topics(2));
+        hub.push_forgotten();
+        let mut earliest = runtime().block_on(consume(&hub.broker, patterns, Start::Earliest));
+        hub.tail.begin(Epoch::from_random(2), 4);
+        assert_eq!(drain(&mut earliest), expected, "{patterns}");
     }
 }
