@@ -115,6 +115,27 @@ where
         &self.place
     }
 
+    fn poll_turn(mut self: Pin<&mut Self>, turn: &mut Turn, cx: &mut Context<'_>) -> Poll<Left> {
+        loop {
+            let lane = self.as_mut().project();
+            let step = match lane.stage.project() {
+                StageProj::Resting => ready!(self.as_mut().poll_rest(turn, cx)),
+                StageProj::Answering { .. } => ready!(self.as_mut().poll_answer(turn, cx)),
+                StageProj::Streaming { live } => {
+                    let finished = ready!(live.poll(cx));
+                    self.as_mut().finished(finished, turn)
+                }
+                StageProj::Finishing { finishing } => {
+                    let finished = ready!(finishing.as_mut().poll(cx));
+                    self.as_mut().finished(finished, turn)
+                }
+            };
+            if let ControlFlow::Break(left) = step {
+                return Poll::Ready(left);
+            }
+        }
+    }
+
     fn poll_rest(mut self: Pin<&mut Self>, turn: &mut Turn, cx: &mut Context<'_>) -> Poll<ControlFlow<Left>> {
         let lane = self.as_mut().project();
         turn.resume(lane.aside.take().and_then(|aside| aside.kept));
@@ -296,32 +317,6 @@ where
             self.project().aside.get_or_insert_default().kept = Some(kept);
         }
         polled
-    }
-}
-
-impl<S> Lane<S, S::Future>
-where
-    S: Service<Incomings, Response = Response<Body>, Error = Infallible> + Clone,
-{
-    fn poll_turn(mut self: Pin<&mut Self>, turn: &mut Turn, cx: &mut Context<'_>) -> Poll<Left> {
-        loop {
-            let lane = self.as_mut().project();
-            let step = match lane.stage.project() {
-                StageProj::Resting => ready!(self.as_mut().poll_rest(turn, cx)),
-                StageProj::Answering { .. } => ready!(self.as_mut().poll_answer(turn, cx)),
-                StageProj::Streaming { live } => {
-                    let finished = ready!(live.poll(cx));
-                    self.as_mut().finished(finished, turn)
-                }
-                StageProj::Finishing { finishing } => {
-                    let finished = ready!(finishing.as_mut().poll(cx));
-                    self.as_mut().finished(finished, turn)
-                }
-            };
-            if let ControlFlow::Break(left) = step {
-                return Poll::Ready(left);
-            }
-        }
     }
 }
 

@@ -32,11 +32,6 @@ pub(super) struct Received {
 }
 
 impl Received {
-    /// What is not taken yet.
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.room[self.from..self.to]
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.from == self.to
     }
@@ -79,6 +74,11 @@ impl Received {
         Poll::Ready(Ok(count))
     }
 
+    /// What is not taken yet.
+    fn bytes(&self) -> &[u8] {
+        &self.room[self.from..self.to]
+    }
+
     fn open(&mut self) {
         if self.room.is_empty() {
             self.room = SHARED.take().unwrap_or_else(|| vec![0; ROOM].into());
@@ -91,5 +91,62 @@ impl Drop for Received {
         if !self.room.is_empty() {
             SHARED.set(Some(std::mem::take(&mut self.room)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+
+    use super::*;
+
+    fn holding(bytes: &[u8]) -> Received {
+        let mut received = Received::default();
+        received.put(bytes);
+        received
+    }
+
+    /// Where the thread's buffer is, if nobody has it.
+    fn shared() -> Option<*const u8> {
+        let room = SHARED.take();
+        let at = room.as_ref().map(|room| room.as_ptr());
+        SHARED.set(room);
+        at
+    }
+
+    #[test]
+    fn who_is_polled_within_another_has_a_buffer_of_its_own() {
+        let outer = holding(b"outer");
+        let inner = holding(b"inner one");
+        assert_eq!((outer.bytes(), inner.bytes()), (&b"outer"[..], &b"inner one"[..]));
+        drop(inner);
+        assert_eq!(outer.kept().as_deref(), Some(&b"outer"[..]));
+        let at = outer.room.as_ptr();
+        drop(outer);
+        assert_eq!(shared(), Some(at));
+    }
+
+    #[test]
+    fn the_buffer_comes_back_from_who_panics() {
+        drop(holding(b"first"));
+        let at = shared().unwrap();
+        let ended = catch_unwind(|| {
+            let received = holding(b"second");
+            let is_lent = shared().is_none();
+            panic!("{is_lent} {:?}", received.room.as_ptr());
+        });
+        let said = ended.unwrap_err().downcast::<String>().unwrap();
+        assert_eq!((*said, shared()), (format!("true {at:?}"), Some(at)));
+    }
+
+    #[test]
+    fn what_is_kept_is_what_was_not_taken_and_no_more() {
+        let mut received = holding(b"taken and kept");
+        received.take(10);
+        let kept = received.kept().unwrap();
+        assert_eq!(&*kept, b"kept");
+        assert_eq!(holding(&kept).bytes(), b"kept");
+        received.take(4);
+        assert!(received.is_empty() && received.kept().is_none());
     }
 }
