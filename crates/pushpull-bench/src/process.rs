@@ -4,13 +4,13 @@ use std::{
     fs,
     io::{self, BufRead, BufReader},
     net::SocketAddr,
-    path::PathBuf,
     process::{Child, Command, Stdio},
 };
 
 use crate::{
     compare::Peer,
     dialect::{Address, Dialect},
+    folder::Folder,
     launch::{Launch, Needs},
     tls::Identity,
 };
@@ -25,7 +25,7 @@ pub(crate) struct Server {
 struct Process {
     child: Child,
     /// A folder made for it. A server that has one also has children, and is told to end them.
-    folder: Option<PathBuf>,
+    folder: Option<Folder>,
 }
 
 /// Leaves the first core to the server.
@@ -76,7 +76,7 @@ impl Server {
     }
 
     /// Takes over a program that has children, and the `folder` that was made for it.
-    pub(crate) fn of(child: Child, folder: PathBuf, address: Address) -> Self {
+    pub(crate) fn of(child: Child, folder: Folder, address: Address) -> Self {
         Self { address, process: Some(Process { child, folder: Some(folder) }) }
     }
 
@@ -147,9 +147,6 @@ impl Drop for Process {
             let _ = self.child.kill();
         }
         let _ = self.child.wait();
-        if let Some(folder) = &self.folder {
-            let _ = fs::remove_dir_all(folder);
-        }
     }
 }
 

@@ -16,7 +16,7 @@ use rustls::{
     version::TLS13,
 };
 
-use crate::folder;
+use crate::folder::Folder;
 
 /// A server's certificate and key, and what its clients need to trust it.
 pub(crate) struct Identity {
@@ -35,7 +35,7 @@ pub(crate) enum Protocol {
 /// The certificate and its key in files, which go with this.
 #[derive(Debug)]
 pub(crate) struct Files {
-    folder: PathBuf,
+    folder: Folder,
 }
 
 impl Identity {
@@ -84,7 +84,7 @@ impl Identity {
 
     /// Writes certificate and key to files that nobody else may read, in PEM.
     pub(crate) fn files(&self) -> io::Result<Files> {
-        let files = Files { folder: folder::new("tls")? };
+        let files = Files { folder: Folder::new("tls")? };
         fs::write(files.certificate(), &self.certificate)?;
         fs::write(files.key(), &self.key)?;
         Ok(files)
@@ -113,11 +113,5 @@ impl Files {
 
     pub(crate) fn key(&self) -> PathBuf {
         self.folder.join("key.pem")
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }

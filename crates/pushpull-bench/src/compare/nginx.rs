@@ -14,7 +14,7 @@ use std::{
 use super::peer::pinned;
 use crate::{
     dialect::{Address, Dialect},
-    folder,
+    folder::Folder,
     process::Server,
     tls::{Files, Identity},
 };
@@ -39,7 +39,7 @@ pub(crate) fn start(workers: usize, tls: Option<&'static Identity>) -> io::Resul
     if !is_installed() {
         return Err(io::Error::other(format!("nginx with Nchan is not installed: {INSTALL}")));
     }
-    let folder = folder::new("nginx")?;
+    let folder = Folder::new("nginx")?;
     let socket = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let is_root = fs::metadata("/proc/self")?.uid() == 0;
     let files = tls.map(Identity::files).transpose()?;
@@ -47,10 +47,11 @@ pub(crate) fn start(workers: usize, tls: Option<&'static Identity>) -> io::Resul
     fs::write(folder.join("nginx.conf"), configuration)?;
     let log = fs::File::create(folder.join("said"))?;
     let mut nginx = pinned(PROGRAM, workers);
-    nginx.arg("-p").arg(&folder).args(["-c", "nginx.conf", "-e", "error.log"]);
+    nginx.arg("-p").arg(&*folder).args(["-c", "nginx.conf", "-e", "error.log"]);
     let child = nginx.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?;
-    let mut server = Server::of(child, folder.clone(), Address { socket, dialect: Dialect::Nchan, tls });
-    wait_for(&mut server, &folder)?;
+    let place = folder.to_owned();
+    let mut server = Server::of(child, folder, Address { socket, dialect: Dialect::Nchan, tls });
+    wait_for(&mut server, &place)?;
     Ok(server)
 }
 
