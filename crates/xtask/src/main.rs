@@ -19,7 +19,7 @@ type Failure = String;
 
 const USAGE: &str = "usage: cargo xtask <chore>
   test    installs what the tests need and is missing, then runs all of them
-  check   formatting, lints, docs, features, dependencies, the layers' arrows and instructions
+  check   formatting, lints, docs, features, dependencies, the layers' arrows, instructions, and what `loom` does
   loom    every interleaving of the wake-up protocol's model
 parts of check:
   features  every one and every two transports build, for each side
@@ -69,6 +69,7 @@ fn check() -> Result<(), Failure> {
     run_with("RUSTDOCFLAGS", "-D warnings", &["doc", "--workspace", "--no-deps", "--all-features"])?;
     features::check()?;
     instructions::run(instructions::Purpose::Compare)?;
+    loom()?;
     run("cargo", &["deny", "--log-level", "error", "check", "bans", "licenses", "sources"])
 }
 
