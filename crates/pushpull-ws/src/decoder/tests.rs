@@ -51,6 +51,22 @@ fn fragments_are_counted() {
 }
 
 #[test]
+fn a_message_is_at_most_what_was_said_and_four_gibibytes() {
+    let most = u64::from(u32::MAX);
+    for (limit, most) in [(0, 0), (70_000, 70_000), (usize::MAX, most), (u32::MAX as usize, most)] {
+        for (length, code) in [(most, None), (most + 1, Some(close::TOO_BIG))] {
+            let mut bytes = vec![0x82];
+            match length {
+                0..=125 => bytes.push(u8::try_from(length).unwrap()),
+                _ => bytes.extend([&[127][..], &length.to_be_bytes()].concat()),
+            }
+            let (_, fault) = decoded(&mut Decoder::new(Side::Client, limit), &bytes, &[]);
+            assert_eq!(fault.map(|fault| fault.code), code, "{length} bytes of {limit}");
+        }
+    }
+}
+
+#[test]
 fn between_two_messages_it_holds_nothing() {
     let mut decoder = server();
     decoded(&mut decoder, &frame::encode(BINARY, &[7; 5000], Some(KEY)), &[17, 900]);

@@ -134,6 +134,25 @@ async fn a_drain_and_its_end_wake_all_before_their_time() {
     assert_eq!(heard.get(), 3);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_moment_is_the_first_tick_that_is_not_before_its_time() {
+    let wheel = wheel();
+    let mut alarm = Alarm::new(Some(wheel.clone()));
+    let at = |millis| alarm.moment(wheel.base + Duration::from_millis(millis));
+    assert_eq!([0, 1, 100, 101].map(at), [0, 1, 1, 2].map(Moment));
+    assert_eq!(at(14 * 366 * 24 * 3_600_000), Moment::NEVER);
+    tokio::time::advance(Duration::from_millis(199)).await;
+    assert_eq!(alarm.now(), Moment(1));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(alarm.poll_moment(Moment(1), &mut cx).is_ready());
+    assert!(alarm.poll_moment(Moment(2), &mut cx).is_pending());
+    assert!(alarm.poll_moment(Moment::NEVER, &mut cx).is_pending());
+    tokio::time::advance(Duration::from_millis(1)).await;
+    assert!(alarm.poll_moment(Moment(2), &mut cx).is_ready());
+    let outside = Alarm::new(None);
+    assert_eq!((outside.moment(wheel.base), outside.now()), (Moment::NEVER, Moment(0)));
+}
+
 #[test]
 fn one_costs_a_connection_sixteen_bytes_and_a_runtime_as_many() {
     assert_eq!((size_of::<Alarm>(), size_of::<Entry>()), (16, 16));
