@@ -4,6 +4,7 @@
 
 mod branch;
 mod delivery;
+mod earliest;
 mod history;
 mod judging;
 mod model;
