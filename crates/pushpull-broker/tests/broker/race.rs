@@ -1,6 +1,7 @@
 //! Reading while another thread appends and evicts: nothing is lost in silence.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -8,10 +9,11 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use pushpull_broker::{Broker, Retention};
 use pushpull_core::{
-    Batch, Bounds, Conflate, Delivery, Fetch, Message, Overflow, Producer as _, Pull as _, PushExt, Start,
-    Subscribe, Subscription, silent_waker,
+    Batch, Bounds, Conflate, Delivery, Fetch, FormatKey, Message, Overflow, Producer as _, Pull as _,
+    PushExt, Start, Subscribe, Subscription, silent_waker,
 };
 
 use crate::asking;
@@ -152,4 +154,40 @@ fn a_conflated_answer_holds_no_key_twice() {
         asked = asked.from(batch.place.unwrap());
     }
     publisher.join().unwrap();
+}
+
+/// Encodes all that comes in two forms, and holds on to some of it, until it is over.
+fn encode_all(broker: &Broker, is_done: &AtomicBool) {
+    static FORMS: [FormatKey; 2] = [FormatKey::new("one of a race"), FormatKey::new("another of a race")];
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let mut subscription = runtime.block_on(broker.consume(asking(">").from(Start::Earliest))).unwrap();
+    let mut cx = Context::from_waker(silent_waker());
+    let mut held = VecDeque::new();
+    while !is_done.load(Ordering::Acquire) {
+        let mut batch = Batch::default();
+        let _ = subscription.poll_batch(&mut cx, Bounds::new(8, usize::MAX), &mut batch);
+        for delivery in batch.deliveries {
+            if let Delivery::Event(event) = delivery {
+                FORMS.iter().for_each(|form| _ = event.encoded(form, |_| Bytes::from_static(&[0; 100])));
+                held.push_back(event);
+            }
+        }
+        held.drain(..held.len().saturating_sub(6));
+    }
+}
+
+#[test]
+fn what_encodings_take_is_known_whoever_makes_them_while_they_are_forgotten() {
+    let retention = Retention::default().with_messages(8).with_encodings(12, 1500);
+    let (broker, fresh) = (Broker::memory_with(retention.clone()), Broker::memory_with(retention));
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        (0..2).for_each(|_| _ = scope.spawn(|| encode_all(&broker, &is_done)));
+        (0..3).for_each(|_| publish_all(&broker));
+        is_done.store(true, Ordering::Release);
+    });
+    // Nobody encodes any of these.
+    publish_all(&broker);
+    publish_all(&fresh);
+    assert_eq!(broker.stats().retained_bytes, fresh.stats().retained_bytes);
 }
