@@ -1,6 +1,6 @@
 //! How the server is started: its flags and its cores.
 
-use std::{io, process::Command, thread};
+use std::{env, io, path::Path, process::Command, thread};
 
 use crate::tls::Identity;
 
@@ -32,7 +32,17 @@ pub(crate) fn room_for(connections: usize) -> Needs {
 
 impl Launch {
     /// The command that starts it, on the first cores.
+    ///
+    /// # Errors
+    ///
+    /// There is no such program.
     pub(crate) fn command(&self, needs: &Needs) -> io::Result<Command> {
+        if !is_program(&self.program) {
+            let program = &self.program;
+            return Err(io::Error::other(format!(
+                "no such program: {program}; cargo build --release -p pushpull-examples --example hub"
+            )));
+        }
         let mut command = Command::new("taskset");
         command.args(self.arguments(needs, thread::available_parallelism()?.get()));
         Ok(command)
@@ -46,6 +56,16 @@ impl Launch {
         arguments.push(self.workers.to_string());
         arguments.extend(self::arguments(needs, &self.flags));
         arguments
+    }
+}
+
+/// Whether there is a program of this name: at that path, or in a folder of `PATH` where it is a bare name.
+fn is_program(name: &str) -> bool {
+    let folders = env::var_os("PATH").unwrap_or_default();
+    let is_in = |folder: &Path| folder.join(name).is_file();
+    match name.contains('/') {
+        true => is_in(Path::new("")),
+        false => env::split_paths(&folders).any(|folder| is_in(&folder)),
     }
 }
 
@@ -73,6 +93,12 @@ mod tests {
         assert_eq!(arguments(1, &[], &vec![]), started(0) + " 1 --retain-messages 20000");
         assert_eq!(arguments(2, &[], &vec![]), started(1) + " 2 --retain-messages 20000");
         assert_eq!(arguments(8, &[], &vec![]), started(1) + " 8 --retain-messages 20000");
+    }
+
+    #[test]
+    fn a_program_is_at_its_path_or_in_a_folder_of_programs() {
+        let is = ["sh", "/bin/sh", "no-such-program", "/bin/no-such-program", "/bin", "", "src/launch.rs"];
+        assert_eq!(is.map(is_program), [true, true, false, false, false, false, true]);
     }
 
     #[test]

@@ -46,6 +46,7 @@ mod process;
 mod publish;
 mod report;
 mod requests;
+mod said;
 mod scale;
 mod shape;
 mod stamp;

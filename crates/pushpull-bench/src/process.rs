@@ -1,6 +1,7 @@
 //! The server as a process: started on a core of its own, and what it costs.
 
 use std::{
+    ffi::OsStr,
     fs,
     io::{self, BufRead, BufReader},
     net::SocketAddr,
@@ -12,6 +13,7 @@ use crate::{
     dialect::{Address, Dialect},
     folder::Folder,
     launch::{Launch, Needs},
+    said::Said,
     tls::Identity,
 };
 
@@ -59,19 +61,19 @@ impl Server {
         if let Some(files) = &files {
             command.arg("--tls-cert").arg(files.certificate()).arg("--tls-key").arg(files.key());
         }
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let said = Said::by(command)?;
+        let mut child = command.stdout(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take();
         let process = Process { child, folder: None };
         let mut line = String::new();
         if let Some(stdout) = stdout {
             BufReader::new(stdout).read_line(&mut line)?;
         }
-        let scheme = if tls.is_some() { "https" } else { "http" };
-        let told = line.trim().strip_prefix("listening on ").and_then(|url| url.strip_prefix(scheme));
-        let told = told.and_then(|rest| rest.strip_prefix("://")?.parse().ok());
-        let socket = told.ok_or_else(|| {
-            io::Error::other(format!("{command:?} did not say where it listens, but {line:?}"))
-        })?;
+        let Some(socket) = told(&line, tls.is_some()) else {
+            // Whatever it is at, it has come to an end before it is asked what it said.
+            drop(process);
+            return Err(silent(command, &line, &said.told()));
+        };
         Ok(Self { address: Address { socket, dialect, tls }, process: Some(process) })
     }
 
@@ -117,6 +119,24 @@ impl Server {
     fn sum(&self, each: impl Fn(u32) -> Option<f64>) -> Option<f64> {
         family(self.process.as_ref()?.child.id()).into_iter().map(each).sum()
     }
+}
+
+/// Where a server listens, by the line that says so.
+fn told(line: &str, is_tls: bool) -> Option<SocketAddr> {
+    let scheme = if is_tls { "https" } else { "http" };
+    let url = line.trim().strip_prefix("listening on ")?.strip_prefix(scheme)?;
+    url.strip_prefix("://")?.parse().ok()
+}
+
+/// A program did not say where it listens, but something else, or nothing at all.
+fn silent(command: &Command, line: &str, said: &str) -> io::Error {
+    let arguments: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
+    let mut text = format!("the server does not start: {}", arguments.join(" "));
+    for said in [line.trim(), said].into_iter().filter(|said| !said.is_empty()) {
+        text.push('\n');
+        text.push_str(said);
+    }
+    io::Error::other(text)
 }
 
 /// A process and all that came of it.

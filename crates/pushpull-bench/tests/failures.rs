@@ -1,0 +1,45 @@
+//! What cannot be measured is refused, or fails, with a word that says why.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{env, fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command};
+
+fn bench(arguments: &str) -> Command {
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_pushpull-bench"));
+    bench.args(["--json", "--runs", "1", "--quiet", "99"]).args(arguments.split(' '));
+    bench
+}
+
+/// What is said by a run that fails.
+fn failure(arguments: &str) -> String {
+    let output = bench(arguments).output().unwrap();
+    assert!(!output.status.success(), "{arguments}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A program by `name` that does what the `script` says.
+fn program(name: &str, script: &str) -> PathBuf {
+    let program = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    program
+}
+
+#[test]
+fn a_server_that_is_not_there_is_named_and_how_it_is_built() {
+    let said = failure("publish --server target/no/hub");
+    assert!(said.contains("no such program: target/no/hub; cargo build --release"), "{said}");
+}
+
+#[test]
+fn what_a_server_says_that_does_not_start_is_passed_on() {
+    let server = program("refuses", "echo \"unexpected argument: $5\" >&2; exit 2");
+    let server = server.display();
+    let said = failure(&format!("publish --server {server} --server-flags --bogus --workers 2"));
+    for told in ["does not start", "--bogus", "\nunexpected argument: --retain-messages"] {
+        assert!(said.contains(told), "{told:?} is not in {said}");
+    }
+    let server = program("babbles", "echo hello");
+    let said = failure(&format!("publish --server {}", server.display()));
+    assert!(said.ends_with("\nhello\n"), "{said}");
+}
