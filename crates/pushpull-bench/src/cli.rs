@@ -98,8 +98,15 @@ impl Cli {
     /// How the server is started.
     pub(crate) fn launch(&self) -> io::Result<launch::Launch> {
         let flags = self.server_flags.split_whitespace().map(str::to_owned).collect();
+        if let Some(peer) = compare::Peer::named(&self.server)
+            && let Some(lack) = peer.lacks(self.work.asks(), self.over())
+        {
+            return Err(io::Error::other(format!("`--server {}`: {lack}", peer.name())));
+        }
         let tls = self.tls.then(tls::Identity::new).transpose()?;
-        Ok(launch::Launch { program: self.server.clone(), workers: self.workers.into(), flags, tls })
+        let deflates = self.work.asks() == compare::Asks::Deflated;
+        let (program, workers) = (self.server.clone(), self.workers.into());
+        Ok(launch::Launch { program, workers, flags, tls, deflates })
     }
 
     /// What connections are made over.
@@ -109,18 +116,24 @@ impl Cli {
 }
 
 impl Work {
-    /// What is asked of a server, where peers can be asked for it.
-    pub(crate) fn asks(&self) -> Option<compare::Asks> {
+    /// What is asked of a server.
+    fn asks(&self) -> compare::Asks {
         match self {
-            Self::Fanout(work) => Some(compare::Asks::Live(work.load.transport)),
-            Self::Many(work) => Some(compare::Asks::Topics(work.transport)),
-            Self::Burst(work) => Some(compare::Asks::Live(work.transport)),
-            Self::Storm(_) | Self::Scale(_) => None,
-            Self::Idle(work) => Some(compare::Asks::Live(work.transport)),
-            Self::Catchup(work) => Some(compare::Asks::History(work.transport)),
-            Self::Poll(work) => Some(compare::Asks::Polls(work.behind.unwrap_or(0))),
-            Self::Publish(_) => Some(compare::Asks::Publishes),
+            Self::Fanout(work) => work.load.asks(),
+            Self::Many(work) => compare::Asks::Topics(work.transport),
+            Self::Burst(work) => compare::Asks::Live(work.transport),
+            Self::Storm(work) => compare::Asks::Missed(work.transport),
+            Self::Scale(work) => work.load.asks(),
+            Self::Idle(work) => compare::Asks::Live(work.transport),
+            Self::Catchup(work) => compare::Asks::History(work.transport),
+            Self::Poll(work) => compare::Asks::Polls(work.behind.unwrap_or(0)),
+            Self::Publish(_) => compare::Asks::Publishes,
         }
+    }
+
+    /// The same where peers are compared by it.
+    pub(crate) fn compared(&self) -> Option<compare::Asks> {
+        Some(self.asks()).filter(|_| !matches!(self, Self::Storm(_) | Self::Scale(_)))
     }
 
     pub(crate) fn needs(&self) -> launch::Needs {

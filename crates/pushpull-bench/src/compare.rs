@@ -116,7 +116,7 @@ fn faultless(run: Run) -> io::Result<Run> {
 /// rivals that can: neither we ourselves nor no server.
 fn chosen(names: &[String], asks: Option<Asks>, over: Over) -> io::Result<Vec<Peer>> {
     let asks = asks.ok_or_else(|| io::Error::other("this figure asks for what no peer has"))?;
-    let can = |peer: Peer| peer.can(asks) && peer.speaks(over);
+    let can = |peer: Peer| peer.lacks(asks, over).is_none();
     let mut peers = Vec::new();
     for name in names {
         let named = match name.as_str() {
@@ -124,11 +124,8 @@ fn chosen(names: &[String], asks: Option<Asks>, over: Over) -> io::Result<Vec<Pe
             name => vec![Peer::named(name).ok_or_else(|| unknown(name))?],
         };
         for peer in named {
-            if !can(peer) {
-                eprintln!(
-                    "pushpull-bench: {} is left out: it has not what this figure asks for",
-                    peer.name()
-                );
+            if let Some(lack) = peer.lacks(asks, over) {
+                eprintln!("pushpull-bench: {} is left out: {lack}", peer.name());
             } else if !peers.contains(&peer) {
                 peers.push(peer);
             }

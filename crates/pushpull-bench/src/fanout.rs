@@ -11,6 +11,7 @@ use std::{
 };
 
 use crate::{
+    compare::Asks,
     http::Publisher,
     launch::{Needs, room_for},
     meter::Meter,
@@ -120,6 +121,9 @@ impl Fanout {
                 break;
             }
         }
+        if self.load.deflate && received.events > 0 && !subscribers.has_inflated() {
+            return Err(io::Error::other("not one message came deflated, which `--deflate` asks for"));
+        }
         let seconds = last_news.duration_since(origin).as_secs_f64();
         let expected = published.unwrap_or(0) * self.subscribers as u64;
         let cost = meter.stop();
@@ -139,6 +143,11 @@ impl Fanout {
 }
 
 impl Load {
+    /// What is asked of a server.
+    pub(crate) fn asks(&self) -> Asks {
+        if self.deflate { Asks::Deflated } else { Asks::Live(self.transport) }
+    }
+
     /// What is measured, without the number of subscribers.
     pub(crate) fn label(&self) -> String {
         format!("{}{}", self.transport.name(), self.arguments())

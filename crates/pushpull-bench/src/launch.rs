@@ -15,6 +15,8 @@ pub(crate) struct Launch {
     pub(crate) flags: Vec<String>,
     /// What it shows where it is reached over TLS.
     pub(crate) tls: Option<&'static Identity>,
+    /// Whether deflated messages are asked for, where that is nothing a server does unasked.
+    pub(crate) deflates: bool,
 }
 
 /// Flags of the hub that a figure needs, each with the least value that will do.
@@ -84,7 +86,9 @@ mod tests {
 
     fn arguments(workers: usize, flags: &[&str], needs: &Needs) -> String {
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        Launch { program: "hub".to_owned(), workers, flags, tls: None }.arguments(needs, 2).join(" ")
+        Launch { program: "hub".to_owned(), workers, flags, tls: None, deflates: false }
+            .arguments(needs, 2)
+            .join(" ")
     }
 
     #[test]

@@ -164,7 +164,7 @@ fn compare(cli: &Cli, launch: &launch::Launch) -> io::Result<()> {
         patience: Duration::from_secs(cli.patience),
         over: cli.over(),
     };
-    let contestants = contest.hold(cli.work.asks(), |peer| {
+    let contestants = contest.hold(cli.work.compared(), |peer| {
         let mut launch = launch.clone();
         launch.program = peer.map_or(launch.program, |peer| peer.name().to_owned());
         cli.work.run(&process::Server::start(&launch, &cli.work.needs())?)

@@ -45,7 +45,7 @@ impl Server {
             return known.ok_or_else(|| io::Error::other("`--tls` trusts no server that runs already"));
         }
         match Peer::named(&launch.program) {
-            Some(peer) => peer.start(launch.workers, needs, launch.tls),
+            Some(peer) => peer.start(launch, needs),
             None => Self::launch(&mut launch.command(needs)?, Dialect::Pushpull, launch.tls),
         }
     }

@@ -27,7 +27,7 @@ const MEMORY: &str = "bytes a connection";
 #[derive(Args)]
 pub(crate) struct Scale {
     #[command(flatten)]
-    load: Load,
+    pub(crate) load: Load,
     /// Numbers of subscribers, each in turn.
     #[arg(long, value_delimiter = ',', default_value = "100,1000,5000,15000")]
     subscribers: Vec<usize>,

@@ -156,6 +156,11 @@ impl Subscribers {
         std::mem::take(&mut self.is_other_ready)
     }
 
+    /// Whether any message came deflated.
+    pub(crate) fn has_inflated(&self) -> bool {
+        self.inflater.is_used()
+    }
+
     /// Reads what comes within `wait`. `each` gets the stamp of every event and when the read that brought it
     /// returned, in nanoseconds.
     pub(crate) fn read(

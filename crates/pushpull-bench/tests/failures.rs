@@ -43,3 +43,22 @@ fn what_a_server_says_that_does_not_start_is_passed_on() {
     let said = failure(&format!("publish --server {}", server.display()));
     assert!(said.ends_with("\nhello\n"), "{said}");
 }
+
+#[test]
+fn a_peer_is_refused_what_it_has_not() {
+    for (arguments, told) in [
+        ("fanout --server fastwebsockets --deflate", "fastwebsockets`: it negotiates no permessage-deflate"),
+        ("fanout --server nchan --transport grpc", "nchan`: `--transport grpc` is none of its transports"),
+        ("scale --server axum-ws --transport sse", "axum-ws`: `--transport sse` is none of its transports"),
+        ("storm --server axum-sse --transport sse", "axum-sse`: it has no history"),
+        ("fanout --server raw-writes --tls", "raw-writes`: it speaks no TLS, which `--tls` asks for"),
+        (
+            "fanout --compare raw-writes --tls",
+            "raw-writes is left out: it speaks no TLS, which `--tls` asks for",
+        ),
+        ("fanout --compare axum-ws --deflate", "axum-ws is left out: it negotiates no permessage-deflate"),
+    ] {
+        let said = failure(arguments);
+        assert!(said.contains(told), "{told:?} is not in {said}");
+    }
+}

@@ -150,6 +150,21 @@ fn nchan_tells_all_in_order() {
     }
 }
 
+/// Messages come deflated, or the run fails.
+fn deflates(peer: &str) {
+    let arguments = "--content json --subscribers 3 --seconds 60 --messages 40 --ahead 4";
+    let told = figures(peer, &format!("fanout --deflate {arguments}"));
+    assert!(told["bytes a delivery"].as_f64().unwrap() < 700.0, "{peer} in {told}");
+}
+
+#[test]
+fn messages_come_deflated() {
+    deflates("mounted");
+    if has_nchan() {
+        deflates("nchan");
+    }
+}
+
 #[test]
 fn the_memory_of_nginx_and_its_worker_is_told() {
     if has_nchan() {

@@ -15,6 +15,7 @@ use super::peer::pinned;
 use crate::{
     dialect::{Address, Dialect},
     folder::Folder,
+    launch::Launch,
     process::Server,
     tls::{Files, Identity},
 };
@@ -35,7 +36,8 @@ fn is_installed() -> bool {
 }
 
 /// Starts it with so many worker processes, from a folder of its own, on a free port.
-pub(crate) fn start(workers: usize, tls: Option<&'static Identity>) -> io::Result<Server> {
+pub(crate) fn start(launch: &Launch) -> io::Result<Server> {
+    let Launch { workers, tls, deflates, .. } = *launch;
     if !is_installed() {
         return Err(io::Error::other(format!("nginx with Nchan is not installed: {INSTALL}")));
     }
@@ -44,6 +46,7 @@ pub(crate) fn start(workers: usize, tls: Option<&'static Identity>) -> io::Resul
     let is_root = fs::metadata("/proc/self")?.uid() == 0;
     let files = tls.map(Identity::files).transpose()?;
     let configuration = configuration(socket, workers, descriptors()?, is_root, files.as_ref());
+    let configuration = if deflates { deflating(&configuration) } else { configuration };
     fs::write(folder.join("nginx.conf"), configuration)?;
     let log = fs::File::create(folder.join("said"))?;
     let mut nginx = pinned(PROGRAM, workers);
@@ -161,6 +164,11 @@ http {{
     )
 }
 
+/// The same, but whose WebSockets ask for it are sent messages that are deflated once each.
+fn deflating(configuration: &str) -> String {
+    configuration.replace("{ nchan_publisher;", "{ nchan_publisher; nchan_deflate_message_for_websocket on;")
+}
+
 /// What it shows over TLS. As everywhere here a handshake is a whole one.
 fn shown(files: &Files) -> String {
     let (certificate, key) = (files.certificate(), files.key());
@@ -210,5 +218,12 @@ mod tests {
             assert!(told.lines().any(|told| told == line), "{line} is not in {told}");
         }
         assert!(!told.contains("user root"));
+    }
+
+    #[test]
+    fn who_is_asked_for_deflated_messages_makes_them() {
+        let plain = configuration("127.0.0.1:8081".parse().unwrap(), 1, 20_000, false, None);
+        let told = "nchan_deflate_message_for_websocket on;";
+        assert!(!plain.contains(told) && deflating(&plain).contains(told));
     }
 }

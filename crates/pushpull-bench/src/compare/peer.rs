@@ -7,9 +7,8 @@ use clap::ValueEnum;
 use super::{Over, nginx};
 use crate::{
     dialect::Dialect,
-    launch::{Needs, arguments},
+    launch::{Launch, Needs, arguments},
     process::Server,
-    tls::Identity,
     wire::Transport,
 };
 
@@ -37,10 +36,14 @@ pub(crate) enum Peer {
 pub(crate) enum Asks {
     /// Events as they come.
     Live(Transport),
+    /// The same, each message deflated, on a WebSocket.
+    Deflated,
     /// Events of many topics, each to who asked for it.
     Topics(Transport),
     /// Events that were published before.
     History(Transport),
+    /// The events that came while a subscriber was away.
+    Missed(Transport),
     /// Polls that are answered at once, and how many events are in an answer.
     Polls(u64),
     /// POSTs.
@@ -89,31 +92,43 @@ impl Peer {
             (Self::RawWrites, Asks::Topics(_)) => false,
             (_, Asks::Topics(transport)) => self.can(Asks::Live(transport)),
             (Self::AxumWs | Self::Fastwebsockets | Self::RawWrites, Asks::Live(transport)) => transport == Ws,
+            (_, Asks::Deflated) => self == Self::Nchan,
             (Self::AxumSse, Asks::Live(transport)) => transport == Sse,
             (Self::Tonic, Asks::Live(transport)) => transport == Grpc,
             (Self::Nchan, Asks::Live(transport)) => matches!(transport, Ws | Sse | Longpoll),
             (Self::Nchan, Asks::History(transport)) => matches!(transport, Ws | Sse | Longpoll | HttpPoll),
             // It has one message in an answer.
             (Self::Nchan, Asks::Polls(events)) => events <= 1,
-            (_, Asks::History(_) | Asks::Polls(_)) => false,
+            (_, Asks::History(_) | Asks::Missed(_) | Asks::Polls(_)) => false,
         }
     }
 
-    /// Whether it can be reached over that.
-    pub(super) fn speaks(self, over: Over) -> bool {
-        over == Over::Tcp || self != Self::RawWrites
+    /// Why it cannot be asked for that, if it cannot.
+    pub(crate) fn lacks(self, asks: Asks, over: Over) -> Option<String> {
+        if over == Over::Tls && self == Self::RawWrites {
+            return Some("it speaks no TLS, which `--tls` asks for".to_owned());
+        }
+        let is_told = |transport| self.can(Asks::Live(transport));
+        let lack = match asks {
+            _ if self.can(asks) => return None,
+            Asks::Live(transport) | Asks::Topics(transport) if !is_told(transport) => {
+                return Some(format!("`--transport {}` is none of its transports", transport.name()));
+            }
+            Asks::Deflated => "it negotiates no permessage-deflate",
+            Asks::Topics(_) => "it has one topic",
+            Asks::History(_) | Asks::Missed(_) => "it has no history that can be asked for so",
+            Asks::Polls(_) => "it cannot be polled so",
+            Asks::Live(_) | Asks::Publishes => "it has not what this figure asks for",
+        };
+        Some(lack.to_owned())
     }
 
     /// Starts it with so many workers, on as many of the first cores. What a figure needs is told to who has limits
     /// as the hub has them.
-    pub(crate) fn start(
-        self,
-        workers: usize,
-        needs: &Needs,
-        tls: Option<&'static Identity>,
-    ) -> io::Result<Server> {
+    pub(crate) fn start(self, launch: &Launch, needs: &Needs) -> io::Result<Server> {
+        let Launch { workers, tls, .. } = *launch;
         if self == Self::Nchan {
-            return nginx::start(workers, tls);
+            return nginx::start(launch);
         }
         let program = env::current_exe()?.with_file_name("pushpull-baseline");
         if !program.exists() {
@@ -173,5 +188,22 @@ mod tests {
         assert_eq!(able(Asks::Polls(0)), ["nchan", "mounted"]);
         assert_eq!(able(Asks::Polls(10)), ["mounted"]);
         assert_eq!(able(Asks::Publishes).len(), 7);
+        assert_eq!(able(Asks::Deflated), ["nchan", "mounted"]);
+        assert_eq!(able(Asks::Missed(Transport::Sse)), ["mounted"]);
+    }
+
+    #[test]
+    fn what_is_lacking_is_named() {
+        let lacks = |peer: Peer, asks| peer.lacks(asks, Over::Tcp).unwrap_or_default();
+        assert_eq!(
+            lacks(Peer::Nchan, Asks::Live(Transport::Grpc)),
+            "`--transport grpc` is none of its transports"
+        );
+        assert_eq!(lacks(Peer::AxumWs, Asks::Deflated), "it negotiates no permessage-deflate");
+        assert_eq!(lacks(Peer::RawWrites, Asks::Topics(Transport::Ws)), "it has one topic");
+        assert!(lacks(Peer::RawWrites, Asks::Topics(Transport::Sse)).contains("--transport sse"));
+        let over_tls = Peer::RawWrites.lacks(Asks::Publishes, Over::Tls).unwrap();
+        assert!(over_tls.contains("`--tls`"), "{over_tls}");
+        assert_eq!(Peer::Nchan.lacks(Asks::Deflated, Over::Tls), None);
     }
 }

@@ -351,9 +351,12 @@ fn accepted(stream: &mut Stream<net::TcpStream>, target: &Target) -> io::Result<
         let seen = stream.peek(&mut chunk)?;
         if let Some(end) = memmem::find(&chunk[..seen], HEAD_END) {
             stream.read_exact(&mut chunk[..end + 4])?;
+            if !chunk.starts_with(target.status()) {
+                return Err(refused(&chunk[..seen]));
+            }
             let is_taken = !target.deflate || memmem::find(&chunk[..end], ws::TAKEN).is_some();
-            let is_right = chunk.starts_with(target.status()) && is_taken;
-            return is_right.then_some(()).ok_or_else(|| refused(&chunk[..seen]));
+            let none = || io::Error::other("the server negotiates no permessage-deflate");
+            return is_taken.then_some(()).ok_or_else(none);
         }
         if seen == 0 || seen == chunk.len() || Instant::now() > deadline {
             return Err(io::ErrorKind::UnexpectedEof.into());

@@ -17,19 +17,31 @@ pub(super) struct Inflater {
     inflated: Vec<u8>,
     /// By the number of the message.
     known: Vec<Option<(Vec<u8>, Stamp)>>,
+    is_used: bool,
 }
 
 impl Inflater {
     pub(super) fn new() -> Self {
-        Self { stream: Decompress::new(false), inflated: Vec::new(), known: vec![None; KNOWN] }
+        Self {
+            stream: Decompress::new(false),
+            inflated: Vec::new(),
+            known: vec![None; KNOWN],
+            is_used: false,
+        }
     }
 
     /// Reads a deflated payload, which is probably that of message `expected`. None if it is not as it was sent.
     pub(super) fn read(&mut self, deflated: &[u8], expected: u64, shape: &Shape) -> Option<Stamp> {
+        self.is_used = true;
         match &self.known[expected as usize % KNOWN] {
             Some((known, stamp)) if known == deflated => Some(*stamp),
             _ => self.inflate(deflated, shape),
         }
+    }
+
+    /// Whether anything was read.
+    pub(super) fn is_used(&self) -> bool {
+        self.is_used
     }
 
     fn inflate(&mut self, deflated: &[u8], shape: &Shape) -> Option<Stamp> {

@@ -181,6 +181,18 @@ fn a_refused_subscription_is_an_error() {
     let target = target(Transport::Ws, server);
     assert!(Subscribers::open(target, 1, 1, From::Now).is_err());
 }
+
+#[test]
+fn who_negotiates_no_deflate_is_told_from_who_does() {
+    let open = |extension: &str| {
+        let (server, _) = script(vec![format!("HTTP/1.1 101 Switching Protocols\r\n{extension}\r\n")]);
+        let target = Target { deflate: true, ..target(Transport::Ws, server) };
+        Subscribers::open(target, 1, 1, From::Now).err().map(|error| error.to_string())
+    };
+    assert_eq!(open("").as_deref(), Some("the server negotiates no permessage-deflate"));
+    assert_eq!(open("Sec-WebSocket-Extensions: permessage-deflate\r\n"), None);
+}
+
 #[test]
 fn messages_to_another_topic_are_out_of_order() {
     let judged = |numbers: [[u64; 2]; 2]| {
