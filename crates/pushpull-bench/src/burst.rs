@@ -12,6 +12,7 @@ use clap::{
 };
 
 use crate::{
+    arguments,
     http::TOPIC,
     launch::{Needs, room_for},
     meter::{Cost, Meter, TAIL},
@@ -37,7 +38,7 @@ pub(crate) struct Burst {
     )]
     pub(crate) transport: Transport,
     /// How many they are.
-    #[arg(long, default_value_t = 15_000)]
+    #[arg(long, default_value_t = 15_000, value_parser = arguments::count)]
     subscribers: usize,
     /// How many messages are published, each when all have the one before.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
@@ -46,7 +47,7 @@ pub(crate) struct Burst {
     #[arg(long, default_value_t = 200)]
     pause: u64,
     /// Bytes of a payload, at least 40.
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 128, value_parser = arguments::payload)]
     payload: usize,
 }
 

@@ -9,6 +9,7 @@ use std::{
 use clap::Args;
 
 use crate::{
+    arguments,
     http::{Publisher, TOPIC},
     launch::Needs,
     meter::{Meter, TAIL},
@@ -35,7 +36,7 @@ pub(crate) struct Catchup {
     #[arg(long, value_enum, default_value = "ws-json")]
     pub(crate) transport: Transport,
     /// How many messages he takes.
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     messages: u64,
     /// How many were published before, at least as many, by POSTs of 1,000 lines of JSON (`batch=ndjson`), whose rate
     /// is told, too; he begins at a cursor. If left out, what he takes is all there is, by a POST each, and he begins
@@ -47,7 +48,7 @@ pub(crate) struct Catchup {
     #[arg(long)]
     warm: bool,
     /// Bytes of a payload, at least 40.
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 128, value_parser = arguments::payload)]
     payload: usize,
 }
 
@@ -64,7 +65,8 @@ struct History {
 impl Catchup {
     pub(crate) fn run(&self, server: &Server) -> io::Result<Run> {
         let content = if self.history.is_some() { Content::Line } else { Content::Text };
-        let target = Target::new(self.transport, server.address, Arc::new(Shape::new(content, self.payload)));
+        let target =
+            Target::new(self.transport, server.address, Arc::new(Shape::fitting(content, self.payload)?));
         let history = self.publish(server, &target.shape)?;
         if self.warm {
             self.take(target.clone(), &history, Instant::now())?;

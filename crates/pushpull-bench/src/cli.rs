@@ -5,8 +5,8 @@ use std::io;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    burst, catchup, compare, fanout, idle, launch, many, poll, process, publish, report::Run, scale, storm,
-    tls,
+    arguments, burst, catchup, compare, fanout, idle, launch, many, poll, process, publish, report::Run,
+    scale, storm, tls,
 };
 
 /// What `--help` ends with.
@@ -34,21 +34,22 @@ than `--quiet` foreign cores a run is made again; use `--runs 1 --quiet 99` for 
 #[command(version, about, after_help = EXAMPLES)]
 pub(crate) struct Cli {
     /// Runs of each figure, each with a fresh server; the median is told.
-    #[arg(long, global = true, default_value_t = 3)]
+    #[arg(long, global = true, default_value_t = 3, value_parser = arguments::count)]
     pub(crate) runs: usize,
     /// Foreign load, in cores, above which a run is made again. Of at most twice as many runs and one those with
     /// the least are kept.
-    #[arg(long, global = true, default_value_t = 0.15)]
+    #[arg(long, global = true, default_value_t = 0.15, value_parser = arguments::cores)]
     pub(crate) quiet: f64,
     /// Seconds that are waited before a run for a machine that is as quiet as that.
-    #[arg(long, global = true, default_value_t = 0)]
+    #[arg(long, global = true, default_value_t = 0, value_parser = arguments::seconds)]
     pub(crate) patience: u64,
     /// The server's program, a peer by its name, or `host:port` of one that runs already (its cost is then not told).
     #[arg(long, global = true, default_value = "target/release/examples/hub")]
     server: String,
-    /// Worker threads of the server, each on a core of its own while there are cores.
-    #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
-    workers: u8,
+    /// Worker threads of the server, each on a core of its own while there are cores; `scale` has its own
+    /// `--threads` [default: 1].
+    #[arg(long, global = true, value_parser = clap::value_parser!(u8).range(1..))]
+    workers: Option<u8>,
     /// Flags for the server, as in `--server-flags "--keep-alive 5"`; they stand above those that a figure sets.
     #[arg(long, global = true, default_value = "", hide_default_value = true, allow_hyphen_values = true)]
     server_flags: String,
@@ -103,9 +104,14 @@ impl Cli {
         {
             return Err(io::Error::other(format!("`--server {}`: {lack}", peer.name())));
         }
+        if matches!(self.work, Work::Scale(_)) && self.workers.is_some() {
+            return Err(io::Error::other(
+                "`scale` runs as many workers as its `--threads` say, not `--workers`",
+            ));
+        }
         let tls = self.tls.then(tls::Identity::new).transpose()?;
         let deflates = self.work.asks() == compare::Asks::Deflated;
-        let (program, workers) = (self.server.clone(), self.workers.into());
+        let (program, workers) = (self.server.clone(), self.workers.unwrap_or(1).into());
         Ok(launch::Launch { program, workers, flags, tls, deflates })
     }
 
@@ -233,8 +239,39 @@ mod tests {
             "bench publish --json --table",
             "bench publish --workers 0",
             "bench publish --tls yes",
+            "bench publish --runs 0",
+            "bench publish --quiet nan",
+            "bench publish --connections 0",
+            "bench publish --payload 39",
+            "bench fanout --subscribers 0",
+            "bench fanout --seconds 0",
+            "bench fanout --messages 0",
+            "bench fanout --payload 10",
+            "bench fanout --rate 0",
+            "bench many --payload 10",
+            "bench burst --subscribers 0",
+            "bench burst --payload 10",
+            "bench storm --connections 0",
+            "bench storm --rate 0",
+            "bench storm --payload 10",
+            "bench scale --subscribers 1,0",
+            "bench scale --threads 0",
+            "bench idle --connections 0",
+            "bench idle --topics 0",
+            "bench catchup --messages 0",
+            "bench catchup --payload 10",
+            "bench poll --connections 0",
+            "bench poll --payload 10",
         ] {
             assert!(parsed(line).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn scale_has_no_workers_but_its_own() {
+        let launch = |line| parsed(line).unwrap().launch().map(|launch| launch.workers);
+        let error = launch("bench scale --workers 1").unwrap_err().to_string();
+        assert!(error.contains("`--threads`"), "{error}");
+        assert_eq!(launch("bench scale").unwrap(), 1);
     }
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use crate::{
+    arguments,
     compare::Asks,
     http::Publisher,
     launch::{Needs, room_for},
@@ -36,7 +37,7 @@ pub(crate) struct Fanout {
     #[command(flatten)]
     pub(crate) load: Load,
     /// How many subscribers there are.
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = arguments::count)]
     pub(crate) subscribers: usize,
 }
 
@@ -51,13 +52,13 @@ pub(crate) struct Load {
     )]
     pub(crate) transport: Transport,
     /// How long is published.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = arguments::some_seconds)]
     pub(crate) seconds: u64,
     /// How many messages are published at most, in that time.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) messages: Option<u64>,
     /// Bytes of a payload, at least 40 [default: 128; of JSON 1024, at least 200].
-    #[arg(long)]
+    #[arg(long, value_parser = arguments::payload)]
     pub(crate) payload: Option<usize>,
     /// What a payload is.
     #[arg(long, value_enum, default_value = "text")]
@@ -67,7 +68,7 @@ pub(crate) struct Load {
     pub(crate) deflate: bool,
     /// Messages a second; as fast as acknowledged if left out. Latency then counts from when a message was due, not
     /// from when the acknowledgement of the one before let it go: a server that stalls is charged for what waits.
-    #[arg(long)]
+    #[arg(long, value_parser = arguments::rate)]
     pub(crate) rate: Option<f64>,
     /// How many messages the publisher may be ahead of the mean subscriber, at least 1.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
@@ -85,7 +86,7 @@ impl Fanout {
         if self.load.deflate && self.load.transport != Transport::Ws {
             return Err(io::Error::other("only `--transport ws` is measured deflated"));
         }
-        let mut target = Target::new(self.load.transport, server.address, Arc::new(self.load.shape()));
+        let mut target = Target::new(self.load.transport, server.address, Arc::new(self.load.shape()?));
         target.deflate = self.load.deflate;
         Subscribers::open(target, self.subscribers, 1, From::Now)
     }
@@ -158,15 +159,19 @@ impl Load {
         let rate = self.rate.map_or_else(String::new, |rate| format!(", {rate} msg/s"));
         let content = match self.content {
             Content::Text => String::new(),
-            _ => format!(", JSON of {} bytes", self.shape().length()),
+            _ => format!(", JSON of {} bytes", self.length()),
         };
         let deflate = if self.deflate { ", deflated" } else { "" };
         format!("{ahead}{rate}{content}{deflate}")
     }
 
-    fn shape(&self) -> Shape {
-        let length = if self.content == Content::Text { 128 } else { 1024 };
-        Shape::new(self.content, self.payload.unwrap_or(length))
+    fn shape(&self) -> io::Result<Shape> {
+        Shape::fitting(self.content, self.length())
+    }
+
+    /// Bytes of a payload.
+    fn length(&self) -> usize {
+        self.payload.unwrap_or(if self.content == Content::Text { 128 } else { 1024 })
     }
 
     fn publish(
@@ -175,7 +180,7 @@ impl Load {
         progress: &Arc<AtomicU64>,
         origin: Instant,
     ) -> thread::JoinHandle<io::Result<u64>> {
-        let (progress, shape) = (progress.clone(), self.shape());
+        let (progress, shape) = (progress.clone(), Shape::new(self.content, self.length()));
         let (rate, ahead, most) = (self.rate, self.ahead, self.messages.unwrap_or(u64::MAX));
         let end = origin + Duration::from_secs(self.seconds);
         thread::spawn(move || {
@@ -223,7 +228,7 @@ mod tests {
     /// What a server is sent by `flags`, each message of which is acknowledged.
     fn stamps(flags: &str) -> Vec<Stamp> {
         let load = Cli::parse_from(flags.split(' ')).load;
-        let length = load.shape().length();
+        let length = load.length();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let publisher = Publisher::connect(listener.local_addr().unwrap().into()).unwrap();
         let publishing = load.publish(publisher, &Arc::default(), Instant::now());

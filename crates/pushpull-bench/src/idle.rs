@@ -5,6 +5,7 @@ use std::{io, sync::Arc, thread, time::Duration};
 use clap::Args;
 
 use crate::{
+    arguments,
     launch::{Needs, room_for},
     meter::Meter,
     process::Server,
@@ -23,10 +24,10 @@ pub(crate) struct Idle {
     #[arg(long, value_enum, default_value = "ws")]
     pub(crate) transport: Transport,
     /// How many they are.
-    #[arg(long, default_value_t = 5000)]
+    #[arg(long, default_value_t = 5000, value_parser = arguments::count)]
     connections: usize,
     /// Over how many topics.
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = arguments::count)]
     topics: usize,
 }
 

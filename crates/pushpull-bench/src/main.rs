@@ -26,6 +26,7 @@
 //! It fails if any event was missing, repeated, out of order or not as it was sent, any answer was another than was to be
 //! had, or a connection was closed.
 
+mod arguments;
 mod burst;
 mod catchup;
 mod chart;
@@ -114,7 +115,7 @@ fn measure(
     needs: &launch::Needs,
     run: impl Fn(&process::Server) -> io::Result<Run>,
 ) -> io::Result<(Vec<Run>, Vec<report::Faults>)> {
-    let wanted = cli.runs.max(1);
+    let wanted = cli.runs;
     let mut runs: Vec<Run> = Vec::new();
     let is_enough = |runs: &[Run]| {
         let quiet = runs.iter().filter(|run| run.is_quiet(cli.quiet)).count();
@@ -159,7 +160,7 @@ fn judge(label: &str, faulty: &[report::Faults]) -> io::Result<()> {
 fn compare(cli: &Cli, launch: &launch::Launch) -> io::Result<()> {
     let contest = compare::Contest {
         peers: &cli.compare,
-        rounds: cli.runs.max(1),
+        rounds: cli.runs,
         quiet: cli.quiet,
         patience: Duration::from_secs(cli.patience),
         over: cli.over(),

@@ -12,6 +12,7 @@ use clap::{
 };
 
 use crate::{
+    arguments,
     launch::{Needs, room_for},
     meter::Meter,
     outcome::{Latency, Outcome},
@@ -42,10 +43,10 @@ pub(crate) struct Many {
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u64).range(1..))]
     pipelined: u64,
     /// How long is published.
-    #[arg(long, default_value_t = 6)]
+    #[arg(long, default_value_t = 6, value_parser = arguments::seconds)]
     seconds: u64,
     /// Bytes of a payload, at least 40.
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 128, value_parser = arguments::payload)]
     payload: usize,
 }
 

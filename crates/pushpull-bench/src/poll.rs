@@ -8,6 +8,7 @@ use std::{
 use clap::Args;
 
 use crate::{
+    arguments,
     dialect::{Address, Dialect, nchan},
     http::{Publisher, TOPIC},
     process::Server,
@@ -24,16 +25,16 @@ use crate::{
 #[derive(Args)]
 pub(crate) struct Poll {
     /// Connections that are kept alive, each with one poll under way.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = arguments::count)]
     connections: usize,
     /// How many events each poll is behind, and is answered with; caught up and answered with 304 if left out.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub(crate) behind: Option<u64>,
     /// How long is polled.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = arguments::seconds)]
     seconds: u64,
     /// Bytes of a payload, at least 40.
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 128, value_parser = arguments::payload)]
     payload: usize,
 }
 

@@ -8,6 +8,7 @@ use std::{
 use clap::Args;
 
 use crate::{
+    arguments,
     dialect::{Dialect, nchan},
     http::{TOPIC, put_publish},
     process::Server,
@@ -27,13 +28,13 @@ use crate::{
 #[derive(Args)]
 pub(crate) struct Publish {
     /// Connections that are kept alive, each with one POST under way.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = arguments::count)]
     connections: usize,
     /// How long is published.
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = arguments::seconds)]
     seconds: u64,
     /// Bytes of a payload, at least 40.
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 128, value_parser = arguments::payload)]
     payload: usize,
 }
 

@@ -12,6 +12,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    arguments,
     chart::{Chart, Panel, Spot},
     fanout::{Fanout, Load},
     process::Server,
@@ -29,11 +30,11 @@ pub(crate) struct Scale {
     #[command(flatten)]
     pub(crate) load: Load,
     /// Numbers of subscribers, each in turn.
-    #[arg(long, value_delimiter = ',', default_value = "100,1000,5000,15000")]
+    #[arg(long, value_delimiter = ',', default_value = "100,1000,5000,15000", value_parser = arguments::count)]
     subscribers: Vec<usize>,
     /// Numbers of the server's worker threads, each in turn.
-    #[arg(long, value_delimiter = ',', default_value = "1,2")]
-    threads: Vec<usize>,
+    #[arg(long, value_delimiter = ',', default_value = "1,2", value_parser = clap::value_parser!(u8).range(1..))]
+    threads: Vec<u8>,
     /// Draws a picture (SVG) of what was measured.
     #[arg(long, value_name = "FILE")]
     chart: Option<PathBuf>,
@@ -77,10 +78,10 @@ impl Scale {
         for workers in &self.threads {
             for subscribers in &self.subscribers {
                 let fanout = Fanout { load: load.clone(), subscribers: *subscribers };
-                let runs = measure(&fanout, *workers)?;
+                let runs = measure(&fanout, (*workers).into())?;
                 measured.points.push(Point {
                     load: load.label() + over,
-                    workers: *workers,
+                    workers: (*workers).into(),
                     subscribers: *subscribers,
                     runs: runs.len(),
                     figures: report::figures(&runs),

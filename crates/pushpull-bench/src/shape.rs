@@ -1,6 +1,6 @@
 //! What payloads look like, and whether one is as it was sent.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, io};
 
 use clap::ValueEnum;
 
@@ -8,6 +8,9 @@ use crate::stamp::{LEAST, Stamp};
 
 /// How many documents differ in more than their stamps, so that no compressor sees one text again and again.
 const VARIANTS: usize = 16;
+
+/// The least bytes of a document, in which all have one length.
+const DOCUMENT: usize = 200;
 
 /// What a payload is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -45,6 +48,23 @@ impl Shape {
         let after: Vec<Vec<u8>> = after.into_iter().map(String::into_bytes).collect();
         let length = before.len() + LEAST + after[0].len();
         Self { content, length, before: before.as_bytes(), after }
+    }
+
+    /// The same where the content has room in so many bytes.
+    ///
+    /// # Errors
+    ///
+    /// It needs more.
+    pub(crate) fn fitting(content: Content, length: usize) -> io::Result<Self> {
+        let (name, least) = match content {
+            Content::Text => ("text", LEAST),
+            Content::Line => ("a line of JSON", LEAST + 2),
+            Content::Json => ("JSON", DOCUMENT),
+        };
+        if length < least {
+            return Err(io::Error::other(format!("a payload that is {name} has at least {least} bytes")));
+        }
+        Ok(Self::new(content, length))
     }
 
     /// Bytes of a payload.
@@ -143,6 +163,18 @@ mod tests {
                 assert_eq!((payload.len(), shape.length()), (length, length), "{content:?}");
                 assert_eq!(shape.read(&payload), Some(stamp));
             }
+        }
+    }
+
+    #[test]
+    fn a_payload_too_short_for_what_it_is_is_refused() {
+        for (content, least) in [(Content::Text, 40), (Content::Line, 42), (Content::Json, 200)] {
+            let shape = Shape::fitting(content, least).unwrap();
+            for number in 0..VARIANTS as u64 {
+                assert_eq!(shape.payload(Stamp { number, sent: 7 }).len(), least, "{content:?}");
+            }
+            let error = Shape::fitting(content, least - 1).unwrap_err().to_string();
+            assert!(error.ends_with(&format!("at least {least} bytes")), "{error}");
         }
     }
 

@@ -18,6 +18,7 @@ use clap::{
 };
 
 use crate::{
+    arguments,
     catchup::epoch,
     dialect::Address,
     http::Publisher,
@@ -49,16 +50,16 @@ pub(crate) struct Storm {
     )]
     pub(crate) transport: Transport,
     /// How many they are.
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = 2000, value_parser = arguments::count)]
     connections: usize,
     /// Milliseconds over which their coming back is spread evenly; all at once if 0.
     #[arg(long, default_value_t = 0)]
     jitter: u64,
     /// Messages a second that are published all the time.
-    #[arg(long, default_value_t = 50.0)]
+    #[arg(long, default_value_t = 50.0, value_parser = arguments::rate)]
     rate: f64,
     /// Bytes of a payload, at least 40.
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 128, value_parser = arguments::payload)]
     payload: usize,
 }
 

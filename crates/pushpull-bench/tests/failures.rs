@@ -62,3 +62,15 @@ fn a_peer_is_refused_what_it_has_not() {
         assert!(said.contains(told), "{told:?} is not in {said}");
     }
 }
+
+#[test]
+fn a_payload_that_is_too_short_for_what_it_is_is_refused() {
+    for (arguments, least) in [
+        ("fanout --subscribers 1 --content json --payload 199", 200),
+        ("catchup --history 10 --messages 10 --payload 41", 42),
+        ("publish --payload 10", 40),
+    ] {
+        let said = failure(&format!("{arguments} --server mounted"));
+        assert!(said.contains(&least.to_string()), "{least} is not in {said}");
+    }
+}
