@@ -85,8 +85,11 @@ pub(crate) fn lines(runs: &[Run]) -> String {
     let mut text = String::new();
     for (name, values) in columns(runs) {
         let (least, most) = (values[0], values[values.len() - 1]);
-        let told = [median(&values), least, most].map(told);
-        let _ = writeln!(text, "{name:<28} {:>12}   ({} to {})", told[0], told[1], told[2]);
+        let _ = write!(text, "{name:<28} {:>12}", told(median(&values)));
+        let _ = match least.is_finite() && most.is_finite() {
+            true => writeln!(text, "   ({} to {})", told(least), told(most)),
+            false => writeln!(text),
+        };
     }
     text
 }
@@ -108,7 +111,7 @@ pub(crate) fn row(label: &str, runs: &[Run]) -> String {
                 let range = [values[0], values[values.len() - 1]].map(told);
                 format!("{} ({}–{})", told(median(&values)), range[0], range[1])
             }
-            (_, FOREIGN) => values.iter().map(|value| format!("{value:.2}")).collect::<Vec<_>>().join("/"),
+            (_, FOREIGN) => values.iter().copied().map(told).collect::<Vec<_>>().join("/"),
             _ => told(median(&values)),
         });
     }
@@ -141,6 +144,8 @@ pub(crate) fn figures(runs: &[Run]) -> Vec<Figure> {
     columns(runs).into_iter().map(figure).collect()
 }
 
+/// What stands where nothing could be measured.
+pub(crate) const UNTOLD: &str = "–";
 pub(crate) const FOREIGN: &str = "foreign cores";
 pub(crate) const GENERATOR: &str = "generator cores";
 
@@ -164,8 +169,13 @@ pub(crate) fn median(sorted: &[f64]) -> f64 {
     sorted[(sorted.len() - 1) / 2]
 }
 
+/// A figure, to two places where it is small; a dash where nothing could be measured.
 pub(crate) fn told(value: f64) -> String {
-    if value.abs() >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
+    match value.abs() {
+        size if !size.is_finite() => UNTOLD.to_owned(),
+        size if size >= 100.0 => format!("{value:.0}"),
+        _ => format!("{value:.2}"),
+    }
 }
 
 #[cfg(test)]
@@ -192,6 +202,16 @@ mod tests {
             lines(&runs()).lines().next().unwrap(),
             "a/s                                   200   (100 to 300)"
         );
+    }
+
+    #[test]
+    fn what_nobody_could_measure_is_a_dash() {
+        let untold = [run(1.0, f64::NAN, f64::NAN), run(2.0, f64::NAN, f64::NAN)];
+        assert_eq!(row("x", &untold), "| x | 1.00 (1.00–2.00) | – | –/– |");
+        let rows: Vec<String> = lines(&untold).lines().map(str::to_owned).collect();
+        assert_eq!(rows[1].split_whitespace().collect::<Vec<_>>(), ["b", "–"]);
+        assert_eq!(rows[2].split_whitespace().collect::<Vec<_>>(), ["foreign", "cores", "–"]);
+        assert_eq!([f64::INFINITY, -250.4, 99.0].map(told), ["–", "-250", "99.00"]);
     }
 
     #[test]

@@ -170,7 +170,7 @@ impl Measured {
         for point in &self.points {
             let _ = write!(text, "| {} | {} | {} |", point.load, point.workers, point.subscribers);
             for (at, name) in names.iter().enumerate() {
-                let median = || point.median(name).map_or_else(|| "–".to_owned(), report::told);
+                let median = || point.median(name).map_or_else(|| report::UNTOLD.to_owned(), report::told);
                 let ranged =
                     point.figure(name).filter(|_| at == 0 && point.runs > 1).and_then(Figure::ranged);
                 let _ = write!(text, " {} |", ranged.unwrap_or_else(median));

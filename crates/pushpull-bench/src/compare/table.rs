@@ -103,5 +103,5 @@ fn value(median: Option<f64>) -> String {
 }
 
 fn dash() -> String {
-    "–".to_owned()
+    report::UNTOLD.to_owned()
 }
