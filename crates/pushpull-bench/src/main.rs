@@ -123,10 +123,20 @@ fn measure(
     };
     while !is_enough(&runs) {
         meter::wait_for_quiet(cli.quiet, Duration::from_secs(cli.patience));
-        runs.push(run(&process::Server::start(launch, needs)?)?);
+        runs.push(on_new_server(launch, needs, &run)?);
     }
     let faulty = runs.iter().map(|run| run.faults).filter(|faults| !faults.is_none()).collect();
     Ok((report::quietest(runs, wanted), faulty))
+}
+
+/// One run with a fresh server, whose errors say where they are from.
+fn on_new_server(
+    launch: &launch::Launch,
+    needs: &launch::Needs,
+    run: impl Fn(&process::Server) -> io::Result<Run>,
+) -> io::Result<Run> {
+    let server = process::Server::start(launch, needs)?;
+    run(&server).map_err(|error| stream::explained(error, server.address.socket))
 }
 
 #[allow(clippy::print_stdout, reason = "the figures are what this program is for")]
@@ -168,7 +178,7 @@ fn compare(cli: &Cli, launch: &launch::Launch) -> io::Result<()> {
     let contestants = contest.hold(cli.work.compared(), |peer| {
         let mut launch = launch.clone();
         launch.program = peer.map_or(launch.program, |peer| peer.name().to_owned());
-        cli.work.run(&process::Server::start(&launch, &cli.work.needs())?)
+        on_new_server(&launch, &cli.work.needs(), |server| cli.work.run(server))
     })?;
     let label = format!("{}{}", cli.work.label(), cli.over());
     for contestant in &contestants {

@@ -1,5 +1,6 @@
 //! Connections to a server: bare, or under TLS.
 
+mod explain;
 mod session;
 
 use std::{
@@ -12,6 +13,7 @@ use std::{
 use mio::{Events, Poll};
 
 use crate::{dialect::Address, tls::Protocol};
+pub(crate) use explain::explained;
 use session::Session;
 
 /// How long a handshake may take.
@@ -33,7 +35,15 @@ pub(crate) struct Stream<S = mio::net::TcpStream> {
 }
 
 /// Connects, shakes hands, and lets no read take longer than [`PATIENCE`].
+///
+/// # Errors
+///
+/// They name the server, and what can be done where that is known.
 pub(crate) fn connect(server: Address, protocol: Protocol) -> io::Result<Stream<net::TcpStream>> {
+    connected(server, protocol).map_err(|error| explained(error, server.socket))
+}
+
+fn connected(server: Address, protocol: Protocol) -> io::Result<Stream<net::TcpStream>> {
     let socket = net::TcpStream::connect(server.socket)?;
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(PATIENCE))?;
@@ -66,7 +76,8 @@ fn whole(mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
 impl Stream {
     /// Begins to connect. Once the socket can be written to what is first written begins the handshake, too.
     pub(crate) fn begin(server: Address, protocol: Protocol) -> io::Result<Self> {
-        Self::over(mio::net::TcpStream::connect(server.socket)?, server, protocol)
+        let socket = mio::net::TcpStream::connect(server.socket);
+        Self::over(socket.map_err(|error| explained(error, server.socket))?, server, protocol)
     }
 }
 

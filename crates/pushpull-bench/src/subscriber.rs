@@ -122,7 +122,8 @@ impl Subscribers {
         let mut connections = Vec::with_capacity(count);
         for n in 0..count {
             let numbers = (first + (n % topics) as u64, topics as u64);
-            let mut connection = Connection::open(&target, topic(n, topics), numbers, from)?;
+            let opened = Connection::open(&target, topic(n, topics), numbers, from);
+            let mut connection = opened.map_err(|error| behind(n, error))?;
             poll.registry().register(connection.source(), Token(n), Interest::READABLE)?;
             connections.push(connection);
         }
@@ -212,6 +213,14 @@ impl Subscribers {
     pub(crate) fn judged(mut self, mut received: Received, expected: u64) -> io::Result<Faults> {
         self.rest(WATCH, &mut received)?;
         Ok(Faults::of(&received, expected))
+    }
+}
+
+/// What went wrong with the connection that is opened behind `others`.
+fn behind(others: usize, error: io::Error) -> io::Error {
+    match others {
+        0 => error,
+        _ => io::Error::new(error.kind(), format!("{error} (when {others} connections stood)")),
     }
 }
 

@@ -2,7 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{env, fs, os::unix::fs::PermissionsExt as _, path::PathBuf, process::Command};
+use std::{
+    env, fs,
+    io::{BufRead as _, BufReader},
+    net::TcpListener,
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
 
 fn bench(arguments: &str) -> Command {
     let mut bench = Command::new(env!("CARGO_BIN_EXE_pushpull-bench"));
@@ -73,4 +80,34 @@ fn a_payload_that_is_too_short_for_what_it_is_is_refused() {
         let said = failure(&format!("{arguments} --server mounted"));
         assert!(said.contains(&least.to_string()), "{least} is not in {said}");
     }
+}
+
+#[test]
+fn a_connection_that_is_not_made_is_explained() {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for work in ["publish", "poll", "fanout", "storm", "scale"] {
+        let said = failure(&format!("{work} --server {socket}"));
+        assert!(said.contains(&format!("{socket}: Connection refused")), "{work}: {said}");
+    }
+}
+
+#[test]
+fn a_limit_that_is_met_is_named() {
+    let mut server = Command::new(env!("CARGO_BIN_EXE_pushpull-baseline"));
+    let mut server = server.arg("mounted").stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let socket = line.trim().rsplit('/').next().unwrap();
+    // The server has more files than who connects to it.
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_pushpull-bench")]);
+    limited.args(["--runs", "1", "--quiet", "99", "--server", socket, "idle", "--connections", "100"]);
+    let output = limited.output().unwrap();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && said.contains("each connection is one, see `ulimit -n` (when "),
+        "{said}"
+    );
 }

@@ -3,6 +3,7 @@
 use std::{io, mem};
 
 use rustls::{
+    InvalidMessage,
     client::UnbufferedClientConnection,
     unbuffered::{
         ConnectionState, EncodeError, EncodeTlsData, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
@@ -123,7 +124,7 @@ impl Session {
         loop {
             let UnbufferedStatus { discard, state, .. } = tls.process_tls_records(&mut records[done..]);
             let mut is_all = false;
-            match state.map_err(io::Error::other)? {
+            match state.map_err(failed)? {
                 ConnectionState::ReadTraffic(mut traffic) => {
                     while let Some(record) = traffic.next_record() {
                         let record = record.map_err(io::Error::other)?;
@@ -160,6 +161,16 @@ impl Taker<'_> {
         free[..taken.len()].copy_from_slice(taken);
         self.filled += taken.len();
         self.kept.extend_from_slice(rest);
+    }
+}
+
+/// An error that says so where what came is no TLS at all.
+fn failed(error: rustls::Error) -> io::Error {
+    match error {
+        rustls::Error::InvalidMessage(
+            InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
+        ) => io::Error::other("the server speaks no TLS"),
+        error => io::Error::other(error),
     }
 }
 

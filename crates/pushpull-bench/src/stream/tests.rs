@@ -182,3 +182,27 @@ fn who_was_stopped_reads_on() {
     let mut stream = Stream::over(Stopped(false), server, Protocol::Http1).unwrap();
     assert_eq!([3, 5].map(|length| stream.read(&mut vec![0; length]).unwrap()), [3, 5]);
 }
+
+#[test]
+fn a_server_that_is_not_there_is_named() {
+    let socket = net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = connect(socket.into(), Protocol::Http1).err().unwrap();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    assert!(error.to_string().starts_with(&format!("{socket}: Connection refused")), "{error}");
+}
+
+#[test]
+fn a_server_without_tls_is_told_from_one_that_fails() {
+    let identity = Identity::new().unwrap();
+    let answered = |answer: &'static [u8]| {
+        let listener = net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = Address { tls: Some(identity), ..listener.local_addr().unwrap().into() };
+        let served = thread::spawn(move || listener.accept().unwrap().0.write_all(answer));
+        let error = connect(server, Protocol::Http1).err().unwrap().to_string();
+        served.join().unwrap().unwrap();
+        error
+    };
+    assert_eq!(answered(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "the server speaks no TLS");
+    let alert = answered(b"\x15\x03\x03\x00\x02\x02\x28");
+    assert!(alert.contains("alert"), "{alert}");
+}

@@ -13,7 +13,7 @@ use super::{Received, Target, inflate::Inflater};
 use crate::{
     dialect::{Dialect, nchan},
     stamp::Stamp,
-    stream::{PATIENCE, Stream, connect},
+    stream::{PATIENCE, Stream, connect, explained},
     wire::{
         self, From, Transport,
         grpc::{Reader, Stage},
@@ -70,6 +70,16 @@ impl Connection {
     /// Opens a subscription to `topic`, and waits until it stands. Its messages are the `first` and each `step`
     /// behind.
     pub(super) fn open(
+        target: &Target,
+        topic: String,
+        numbers: (u64, u64),
+        from: From<'_>,
+    ) -> io::Result<Self> {
+        let opened = Self::open_at(target, topic, numbers, from);
+        opened.map_err(|error| explained(error, target.server.socket))
+    }
+
+    fn open_at(
         target: &Target,
         topic: String,
         (first, step): (u64, u64),
@@ -138,7 +148,7 @@ impl Connection {
     /// Asks to go on from where the last connection ended, once the server is there.
     pub(super) fn ask(&mut self, target: &Target, registry: &Registry, token: Token) -> io::Result<()> {
         if let Some(error) = self.stream.socket().take_error()? {
-            return Err(error);
+            return Err(explained(error, target.server.socket));
         }
         self.stream.socket().set_nodelay(true)?;
         let cursor = self.cursor.as_deref().ok_or_else(|| io::Error::other("no place to go on from"))?;
