@@ -45,7 +45,7 @@ impl Launch {
                 "no such program: {program}; cargo build --release -p pushpull-examples --example hub"
             )));
         }
-        let mut command = Command::new("taskset");
+        let mut command = taskset();
         command.args(self.arguments(needs, thread::available_parallelism()?.get()));
         Ok(command)
     }
@@ -59,6 +59,17 @@ impl Launch {
         arguments.extend(self::arguments(needs, &self.flags));
         arguments
     }
+}
+
+/// `taskset`, which puts a program on cores. The program is told to end when this one ends by whatever, a signal that
+/// cannot be caught too, where util-linux has `setpriv`; it must be started by a thread that stays, such as the first.
+pub(crate) fn taskset() -> Command {
+    if !is_program("setpriv") {
+        return Command::new("taskset");
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "taskset"]);
+    command
 }
 
 /// Whether there is a program of this name: at that path, or in a folder of `PATH` where it is a bare name.

@@ -1,8 +1,10 @@
 //! A certificate that is made for one run of this program, and who trusts it and nothing else.
 
 use std::{
-    fmt, fs, io,
+    fmt, fs,
+    io::{self, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::unix::fs::OpenOptionsExt as _,
     path::PathBuf,
     sync::Arc,
 };
@@ -86,7 +88,8 @@ impl Identity {
     pub(crate) fn files(&self) -> io::Result<Files> {
         let files = Files { folder: Folder::new("tls")? };
         fs::write(files.certificate(), &self.certificate)?;
-        fs::write(files.key(), &self.key)?;
+        let key = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(files.key());
+        key?.write_all(self.key.as_bytes())?;
         Ok(files)
     }
 }
@@ -113,5 +116,20 @@ impl Files {
 
     pub(crate) fn key(&self) -> PathBuf {
         self.folder.join("key.pem")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn nobody_else_may_read_the_key() {
+        let identity = Identity::new().unwrap();
+        let files = identity.files().unwrap();
+        assert_eq!(fs::read_to_string(files.key()).unwrap(), identity.key);
+        assert_eq!(fs::metadata(files.key()).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

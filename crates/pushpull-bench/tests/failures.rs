@@ -111,3 +111,30 @@ fn a_limit_that_is_met_is_named() {
         "{said}"
     );
 }
+
+/// Whether a server can be told of its parent's end.
+fn has_setpriv() -> bool {
+    Command::new("setpriv").arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
+#[test]
+fn a_server_ends_with_who_started_it() {
+    if !has_setpriv() {
+        eprintln!("skipped: setpriv of util-linux is not installed");
+        return;
+    }
+    let pipe = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("lives");
+    let _ = fs::remove_file(&pipe);
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // It has the pipe open for as long as it lives, and says so when it has outlived its parent for long.
+    let server = program(
+        "outlives",
+        &format!("exec 3>{}; echo here >&3; sleep 15 3>&- >/dev/null & wait; echo lives >&3", pipe.display()),
+    );
+    let mut bench = bench(&format!("publish --server {}", server.display())).spawn().unwrap();
+    let mut lines = BufReader::new(fs::File::open(&pipe).unwrap()).lines().map(Result::unwrap);
+    assert_eq!(lines.next().as_deref(), Some("here"));
+    bench.kill().unwrap();
+    bench.wait().unwrap();
+    assert_eq!(lines.next(), None);
+}

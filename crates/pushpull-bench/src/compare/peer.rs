@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use super::{Over, nginx};
 use crate::{
     dialect::Dialect,
-    launch::{Launch, Needs, arguments},
+    launch::{Launch, Needs, arguments, taskset},
     process::Server,
     wire::Transport,
 };
@@ -148,7 +148,7 @@ impl Peer {
 
 /// `program`, to be run on as many of the first cores as it has workers: so many threads has tokio there.
 pub(super) fn pinned(program: impl AsRef<OsStr>, workers: usize) -> Command {
-    let mut command = Command::new("taskset");
+    let mut command = taskset();
     command.args(["-c", &format!("0-{}", workers.max(1) - 1)]).arg(program);
     command
 }
