@@ -43,7 +43,7 @@ pub(crate) struct Cli {
     /// Seconds that are waited before a run for a machine that is as quiet as that.
     #[arg(long, global = true, default_value_t = 0, value_parser = arguments::seconds)]
     pub(crate) patience: u64,
-    /// The server's program, a peer by its name, or `host:port` of one that runs already (its cost is then not told).
+    /// The server's program, a peer by its name, or IP address and port of one that runs already (its cost is then not told).
     #[arg(long, global = true, default_value = "target/release/examples/hub")]
     server: String,
     /// Worker threads of the server, each on a core of its own while there are cores; `scale` has its own

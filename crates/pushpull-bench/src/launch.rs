@@ -7,7 +7,7 @@ use crate::tls::Identity;
 /// How the server is started.
 #[derive(Clone, Debug)]
 pub(crate) struct Launch {
-    /// Its program, or `host:port` of one that runs already.
+    /// Its program, or IP address and port of one that runs already.
     pub(crate) program: String,
     /// Worker threads, each on a core of its own while there are cores.
     pub(crate) workers: usize,

@@ -62,7 +62,10 @@ impl Server {
             command.arg("--tls-cert").arg(files.certificate()).arg("--tls-key").arg(files.key());
         }
         let said = Said::by(command)?;
-        let mut child = command.stdout(Stdio::piped()).spawn()?;
+        let child = command.stdout(Stdio::piped()).spawn();
+        let mut child = child.map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", command.get_program().display()))
+        })?;
         let stdout = child.stdout.take();
         let process = Process { child, folder: None };
         let mut line = String::new();
@@ -130,7 +133,9 @@ fn told(line: &str, is_tls: bool) -> Option<SocketAddr> {
 
 /// A program did not say where it listens, but something else, or nothing at all.
 fn silent(command: &Command, line: &str, said: &str) -> io::Error {
-    let arguments: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
+    // What it is put on cores by says nothing.
+    let own = command.get_args().skip_while(|argument| *argument != "-c").skip(2);
+    let arguments: Vec<_> = own.map(OsStr::to_string_lossy).collect();
     let mut text = format!("the server does not start: {}", arguments.join(" "));
     for said in [line.trim(), said].into_iter().filter(|said| !said.is_empty()) {
         text.push('\n');

@@ -43,7 +43,8 @@ fn what_a_server_says_that_does_not_start_is_passed_on() {
     let server = program("refuses", "echo \"unexpected argument: $5\" >&2; exit 2");
     let server = server.display();
     let said = failure(&format!("publish --server {server} --server-flags --bogus --workers 2"));
-    for told in ["does not start", "--bogus", "\nunexpected argument: --retain-messages"] {
+    let started = format!("does not start: {server} --listen");
+    for told in [&started, "--bogus", "\nunexpected argument: --retain-messages"] {
         assert!(said.contains(told), "{told:?} is not in {said}");
     }
     let server = program("babbles", "echo hello");
