@@ -41,6 +41,8 @@ mod sweep;
 mod tls;
 #[cfg(feature = "server")]
 mod topics;
+#[cfg(all(test, feature = "server"))]
+mod wakes;
 
 pub use body::{Body, BoxError};
 pub use paths::{Paths, Route};

@@ -45,9 +45,8 @@ pub(crate) fn start(launch: &Launch) -> io::Result<Server> {
     let socket = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let is_root = fs::metadata("/proc/self")?.uid() == 0;
     let files = tls.map(Identity::files).transpose()?;
-    let configuration = configuration(socket, workers, descriptors()?, is_root, files.as_ref());
-    let configuration = if deflates { deflating(&configuration) } else { configuration };
-    fs::write(folder.join("nginx.conf"), configuration)?;
+    let setup = Setup { socket, workers, descriptors: descriptors()?, is_root, deflates };
+    fs::write(folder.join("nginx.conf"), setup.configuration(files.as_ref()))?;
     let log = fs::File::create(folder.join("said"))?;
     let mut nginx = pinned(PROGRAM, workers);
     nginx.arg("-p").arg(&*folder).args(["-c", "nginx.conf", "-e", "error.log"]);
@@ -80,55 +79,25 @@ fn wait_for(server: &mut Server, folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Where a subscription begins: with what comes, or with what is kept if `start=earliest`.
-///
-/// A poller without a place always begins with what is kept: the answer that would tell it where it stands waits for
-/// a message.
-fn configuration(
+/// What its configuration says that is not always the same.
+struct Setup {
     socket: SocketAddr,
     workers: usize,
     descriptors: u64,
     is_root: bool,
-    tls: Option<&Files>,
-) -> String {
-    let user = if is_root { "user root;\n" } else { "" };
-    let connections = descriptors - descriptors / 20;
-    let (ssl, shown) = tls.map_or_else(Default::default, |files| (" ssl", shown(files)));
-    let subscriber = |name: &str, kind: &str| {
+    /// Whether WebSockets that ask for it are sent messages that are deflated, once each.
+    deflates: bool,
+}
+
+impl Setup {
+    fn configuration(&self, tls: Option<&Files>) -> String {
+        let Self { socket, workers, descriptors, .. } = self;
+        let user = if self.is_root { "user root;\n" } else { "" };
+        let connections = descriptors - descriptors / 20;
+        let (ssl, shown) = tls.map_or_else(Default::default, |files| (" ssl", shown(files)));
+        let deflate = if self.deflates { " nchan_deflate_message_for_websocket on;" } else { "" };
         format!(
-            "    location = /{name} {{
-      if ($arg_start = earliest) {{ rewrite ^ /{name}/earliest last; }}
-      nchan_subscriber {kind};
-      nchan_channel_id $arg_topic;
-      nchan_subscriber_first_message newest;
-    }}
-    location = /{name}/earliest {{
-      internal;
-      nchan_subscriber {kind};
-      nchan_channel_id $arg_topic;
-      nchan_subscriber_first_message oldest;
-    }}
-"
-        )
-    };
-    let poller = |name: &str, kind: &str| {
-        format!(
-            "    location = /{name} {{
-      nchan_subscriber {kind};
-      nchan_channel_id $arg_topic;
-      nchan_subscriber_first_message oldest;
-    }}
-"
-        )
-    };
-    let locations = [
-        subscriber("ws", "websocket"),
-        subscriber("sse", "eventsource"),
-        poller("longpoll", "longpoll"),
-        poller("poll", "intervalpoll"),
-    ];
-    format!(
-        "load_module {MODULE};
+            "load_module {MODULE};
 daemon off;
 {user}worker_processes {workers};
 worker_rlimit_nofile {descriptors};
@@ -155,18 +124,43 @@ http {{
     listen {socket}{ssl} backlog=4096;
 {shown}    nchan_websocket_ping_interval 0;
     nchan_eventsource_ping_interval 0;
-    location ~ ^/topics/([\\w.]+)$ {{ nchan_publisher; nchan_channel_id $1; }}
+    location ~ ^/topics/([\\w.]+)$ {{ nchan_publisher;{deflate} nchan_channel_id $1; }}
 {}    location = /status {{ nchan_stub_status; }}
   }}
 }}
 ",
-        locations.concat()
-    )
+            locations()
+        )
+    }
 }
 
-/// The same, but whose WebSockets ask for it are sent messages that are deflated once each.
-fn deflating(configuration: &str) -> String {
-    configuration.replace("{ nchan_publisher;", "{ nchan_publisher; nchan_deflate_message_for_websocket on;")
+/// Where subscribers and pollers come. A subscription begins with what comes, or with what is kept if `start=earliest`.
+///
+/// A poller without a place always begins with what is kept: the answer that would tell it where it stands waits for
+/// a message.
+fn locations() -> String {
+    let location = |place: &str, ways: &str, kind: &str, first: &str| {
+        format!(
+            "    location = /{place} {{
+{ways}      nchan_subscriber {kind};
+      nchan_channel_id $arg_topic;
+      nchan_subscriber_first_message {first};
+    }}
+"
+        )
+    };
+    let subscriber = |name: &str, kind: &str| {
+        let earliest = format!("      if ($arg_start = earliest) {{ rewrite ^ /{name}/earliest last; }}\n");
+        let newest = location(name, &earliest, kind, "newest");
+        newest + &location(&format!("{name}/earliest"), "      internal;\n", kind, "oldest")
+    };
+    [
+        subscriber("ws", "websocket"),
+        subscriber("sse", "eventsource"),
+        location("longpoll", "", "longpoll", "oldest"),
+        location("poll", "", "intervalpoll", "oldest"),
+    ]
+    .concat()
 }
 
 /// What it shows over TLS. As everywhere here a handshake is a whole one.
@@ -187,10 +181,15 @@ fn shown(files: &Files) -> String {
 mod tests {
     use super::*;
 
+    fn setup(deflates: bool) -> Setup {
+        let socket = "127.0.0.1:8081".parse().unwrap();
+        Setup { socket, workers: 1, descriptors: 20_000, is_root: false, deflates }
+    }
+
     #[test]
     fn over_tls_it_shows_what_it_is_given() {
         let files = Identity::new().unwrap().files().unwrap();
-        let told = configuration("127.0.0.1:8081".parse().unwrap(), 1, 20_000, false, Some(&files));
+        let told = setup(false).configuration(Some(&files));
         let (certificate, key) = (files.certificate(), files.key());
         assert!(certificate.exists() && key.exists());
         for line in [
@@ -207,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_configuration_names_its_place() {
-        let told = configuration("127.0.0.1:8081".parse().unwrap(), 1, 20_000, false, None);
+        let told = setup(false).configuration(None);
         for line in [
             "    listen 127.0.0.1:8081 backlog=4096;",
             "worker_rlimit_nofile 20000;",
@@ -222,8 +221,9 @@ mod tests {
 
     #[test]
     fn who_is_asked_for_deflated_messages_makes_them() {
-        let plain = configuration("127.0.0.1:8081".parse().unwrap(), 1, 20_000, false, None);
-        let told = "nchan_deflate_message_for_websocket on;";
-        assert!(!plain.contains(told) && deflating(&plain).contains(told));
+        let tells = |deflates| {
+            setup(deflates).configuration(None).contains("nchan_deflate_message_for_websocket on;")
+        };
+        assert!(tells(true) && !tells(false));
     }
 }

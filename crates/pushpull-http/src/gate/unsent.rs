@@ -125,18 +125,8 @@ impl fmt::Debug for Holding {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::atomic::AtomicUsize, task::Wake};
-
     use super::*;
-
-    #[derive(Default)]
-    struct Wakes(AtomicUsize);
-
-    impl Wake for Wakes {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+    use crate::wakes::Wakes;
 
     #[tokio::test(start_paused = true)]
     async fn who_made_no_progress_for_longest_is_given_up_first() {
@@ -147,9 +137,9 @@ mod tests {
         tokio::time::advance(GRACE).await;
         first.progress(30);
         let third = unsent.hold(20, &waker);
-        assert_eq!(wakes.0.load(Ordering::Relaxed), 0, "90 of 100");
+        assert_eq!(wakes.count(), 0, "90 of 100");
         let fourth = unsent.hold(30, &waker);
-        assert_eq!(wakes.0.load(Ordering::Relaxed), 1);
+        assert_eq!(wakes.count(), 1);
         let over = |all: &[&Holding]| all.iter().map(|holding| holding.is_over()).collect::<Vec<_>>();
         assert_eq!(over(&[&first, &second, &third, &fourth]), [false, true, false, false]);
         assert_eq!(unsent.lock().bytes, 80);

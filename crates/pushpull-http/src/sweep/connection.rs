@@ -192,6 +192,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
+    use crate::wakes::Wakes;
 
     /// Is met by a sweep in each of its first turns.
     struct Met {
@@ -232,14 +233,6 @@ mod tests {
         }
     }
 
-    struct Wakes(AtomicUsize);
-
-    impl std::task::Wake for Wakes {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
     fn met(meets: usize, is_fragile: bool) -> (Arc<Connection<Met>>, Arc<AtomicUsize>, Arc<Wakes>) {
         let sweeps = Arc::new(AtomicUsize::new(0));
         let counted = sweeps.clone();
@@ -252,7 +245,7 @@ mod tests {
             is_fragile,
             is_rivalled: false,
         });
-        (connection, sweeps, Arc::new(Wakes(AtomicUsize::new(0))))
+        (connection, sweeps, Arc::default())
     }
 
     #[test]
@@ -262,7 +255,7 @@ mod tests {
             let waker = Waker::from(woken.clone());
             assert!(connection.poll(&mut Context::from_waker(&waker)).is_pending());
             assert_eq!(connection.lock().turns, turns, "met {meets} times");
-            assert_eq!(woken.0.load(Ordering::Relaxed), wakes, "others come before the third");
+            assert_eq!(woken.count(), wakes, "others come before the third");
             assert_eq!(sweeps.load(Ordering::Relaxed), 0);
         }
     }
@@ -275,7 +268,7 @@ mod tests {
         let waker = Waker::from(woken.clone());
         let _ = connection.poll(&mut Context::from_waker(&waker));
         connection.sweep(&mut Round::default());
-        assert_eq!((sweeps.load(Ordering::Relaxed), woken.0.load(Ordering::Relaxed)), (1, 1));
+        assert_eq!((sweeps.load(Ordering::Relaxed), woken.count()), (1, 1));
     }
 
     #[test]
@@ -285,7 +278,7 @@ mod tests {
         let waker = Waker::from(woken.clone());
         let _ = connection.poll(&mut Context::from_waker(&waker));
         connection.sweep(&mut Round::default());
-        assert_eq!((sweeps.load(Ordering::Relaxed), woken.0.load(Ordering::Relaxed)), (1, 1));
+        assert_eq!((sweeps.load(Ordering::Relaxed), woken.count()), (1, 1));
         let _ = connection.poll(&mut Context::from_waker(&waker));
         assert_eq!(connection.lock().turns, 3, "once more, and then all is looked at");
         let _ = connection.poll(&mut Context::from_waker(&waker));
@@ -298,7 +291,7 @@ mod tests {
         let waker = Waker::from(woken.clone());
         let _ = connection.poll(&mut Context::from_waker(&waker));
         connection.sweep(&mut Round::default());
-        assert_eq!(woken.0.load(Ordering::Relaxed), 1, "its task is told");
+        assert_eq!(woken.count(), 1, "its task is told");
         let ended = catch_unwind(AssertUnwindSafe(|| connection.poll(&mut Context::from_waker(&waker))));
         assert!(ended.is_err());
     }

@@ -89,18 +89,8 @@ impl fmt::Debug for Turn {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::atomic::AtomicUsize, task::Wake};
-
     use super::*;
-
-    #[derive(Default)]
-    struct Wakes(AtomicUsize);
-
-    impl Wake for Wakes {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+    use crate::wakes::Wakes;
 
     #[tokio::test]
     async fn a_few_go_on_at_a_time_in_the_order_in_which_they_came() {
@@ -111,7 +101,7 @@ mod tests {
         assert_eq!(come(), 0);
         for expected in [8, 16, 20, 20] {
             yield_now().await;
-            assert_eq!((come(), wakes.0.load(Ordering::Relaxed)), (expected, expected));
+            assert_eq!((come(), wakes.count()), (expected, expected));
             assert!(turns.iter().skip(expected).all(|turn| !turn.has_come()));
         }
         assert!(!lock(&turnstile.waiting).is_running, "nobody waits");
